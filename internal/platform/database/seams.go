@@ -1,0 +1,23 @@
+package database
+
+import (
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+)
+
+// ForUpdate locks the rows that a query reads until the transaction ends. On SQLite the transaction already holds the one
+// write lock.
+func ForUpdate(g *gorm.DB) *gorm.DB {
+	if g.Name() == "sqlite" {
+		return g
+	}
+	return g.Clauses(clause.Locking{Strength: "UPDATE"})
+}
+
+// SkipLocked locks the rows that a query reads and passes over those that another transaction holds.
+func SkipLocked(g *gorm.DB) *gorm.DB {
+	if g.Name() == "sqlite" {
+		return g
+	}
+	return g.Clauses(clause.Locking{Strength: "UPDATE", Options: "SKIP LOCKED"})
+}
