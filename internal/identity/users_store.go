@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
 
 	"cohortflow/internal/platform/database"
 	"cohortflow/internal/platform/web"
@@ -53,7 +54,8 @@ func (f Filter) apply(q *gorm.DB) *gorm.DB {
 		}
 	}
 	for _, term := range f.Search {
-		q = q.Where(database.ContainsAny(term, "u.firstname", "u.lastname", "u.username", "u.email"))
+		q = q.Where(clause.Or(database.Contains("u.firstname", term), database.Contains("u.lastname", term),
+			database.Contains("u.username", term), database.Contains("u.email", term)))
 	}
 	if f.ManualOnly {
 		q = q.Where("EXISTS (SELECT 1 FROM accesses_profile p WHERE p.user_id = u.username AND p.source = 'Manual')")
