@@ -52,8 +52,26 @@ func rowsJSON[T any](rows []T) (string, error) {
 	return string(b), nil
 }
 
-// exec runs a statement over a recordset; {rows} in it stands for the table expression, which must come before any further
-// parameter.
+// leading is a parameter whose placeholder comes before the recordset's.
+type leading struct{ value any }
+
+func before(value any) leading { return leading{value} }
+
+// arrange puts the recordset's parameter after the leading ones.
+func arrange(param string, args []any) []any {
+	var first, rest []any
+	for _, a := range args {
+		if l, ok := a.(leading); ok {
+			first = append(first, l.value)
+		} else {
+			rest = append(rest, a)
+		}
+	}
+	return append(append(first, param), rest...)
+}
+
+// exec runs a statement over a recordset; {rows} in it stands for the table expression. Parameters whose placeholder comes
+// before it are wrapped in before.
 func exec[T any](tx *database.Tx, sql, columns string, rows []T, args ...any) error {
 	if len(rows) == 0 {
 		return nil
@@ -63,7 +81,7 @@ func exec[T any](tx *database.Tx, sql, columns string, rows []T, args ...any) er
 		return err
 	}
 	sql = strings.Replace(sql, "{rows}", recordset(dialect(tx), columns), 1)
-	return tx.Exec(sql, append([]any{param}, args...)...).Error
+	return tx.Exec(sql, arrange(param, args)...).Error
 }
 
 // query is exec for statements that answer rows; scan is called for each.
@@ -76,7 +94,7 @@ func query[T any](tx *database.Tx, sql, columns string, rows []T, scan func(into
 		return err
 	}
 	sql = strings.Replace(sql, "{rows}", recordset(dialect(tx), columns), 1)
-	return each(tx, sql, scan, append([]any{param}, args...)...)
+	return each(tx, sql, scan, arrange(param, args)...)
 }
 
 // each runs a query and calls scan for every row of the answer.
