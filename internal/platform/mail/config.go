@@ -16,7 +16,7 @@ const (
 	DefaultTimeout = 60 * time.Second
 )
 
-// Config says how mails leave (contract: system.md 15.1, 20.7; peers.md 10.1). The server is never logged in to.
+// Config says how mails leave (contract: system.md 15.1, 20.7; peers.md 10.1).
 type Config struct {
 	// Host is EMAIL_HOST. Blank: nothing can be sent, every Send answers ErrNotConfigured.
 	Host string
@@ -26,6 +26,9 @@ type Config struct {
 	StartTLS bool
 	// TLS adds to the verification, such as the certificate authorities of the hospital. Nil: those of the system.
 	TLS *tls.Config
+	// User and Password log in to the server (EMAIL_HOST_USER, EMAIL_HOST_PASSWORD, which the existing system has not).
+	// Blank user: no login, as ever. They are given to an encrypted connection only.
+	User, Password string
 	// From is DEFAULT_FROM_EMAIL: an address, or `Name <address>`.
 	From string
 	// SupportContact is EMAIL_SUPPORT_CONTACT, given to every template as contact_email_address. May be blank.
@@ -59,6 +62,9 @@ func (c Config) validated() (Config, *netmail.Address, error) {
 	}
 	if c.Timeout < 0 {
 		mistakes = append(mistakes, errors.New("the timeout of mails must be positive"))
+	}
+	if c.User != "" && !c.StartTLS {
+		mistakes = append(mistakes, errors.New("EMAIL_HOST_USER: a login needs EMAIL_USE_TLS"))
 	}
 	if c.Templates == nil {
 		mistakes = append(mistakes, errors.New("mail templates are missing"))

@@ -5,6 +5,7 @@ import (
 	"html"
 	"io/fs"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -206,6 +207,11 @@ func TestMountedTemplates(t *testing.T) {
 		"exported_files_deleted.txt":    {Data: []byte("{% ssi \"/etc/passwd\" %}")},
 	}
 	r, logs := renderer(t, mounted)
+	for _, broken := range []string{"shared_request.html", "exported_files_deleted.txt"} {
+		require.Contains(t, logs.String(), "template="+broken)
+	}
+	require.Equal(t, 2, strings.Count(logs.String(), "level=WARN"))
+	logs.Reset()
 	text, htm, err := r.Mail("feasibility_report_error", map[string]any{"recipient_name": "O'Hara", "request_name": "<R>"})
 	require.NoError(t, err)
 	require.Equal(t, "<b>/static/img/a.png|O&#39;Hara|H &lt;R&gt;</b>", htm)
@@ -226,6 +232,26 @@ func TestMountedTemplates(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, text, "88")
 	require.NotContains(t, text, "root:")
+}
+
+func TestMountedDirectory(t *testing.T) {
+	t.Parallel()
+	none, err := Mounted("")
+	require.NoError(t, err)
+	require.Nil(t, none)
+	dir := t.TempDir()
+	_, err = Mounted(dir + "/missing")
+	require.Error(t, err)
+	require.NoError(t, os.WriteFile(dir+"/shared_request.txt", []byte("ours: {{`{{ request_name }}`}}"), 0o600))
+	_, err = Mounted(dir + "/shared_request.txt")
+	require.Error(t, err)
+	mounted, err := Mounted(dir)
+	require.NoError(t, err)
+	r, _ := renderer(t, mounted)
+	text, htm, err := r.Mail("shared_request", map[string]any{"request_name": "a < b", "owner_name": "A B"})
+	require.NoError(t, err)
+	require.Equal(t, "ours: a < b\n", text)
+	require.Contains(t, htm, "a &lt; b")
 }
 
 func TestTemplateNamesStayInside(t *testing.T) {

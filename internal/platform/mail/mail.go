@@ -2,8 +2,7 @@
 // and hands them to the site's SMTP server. The job handlers of the capabilities call it, each with a Letter of the
 // catalogue; who is owed a mail, how often it is tried and that it is sent once is the engine's business.
 //
-// It never retries, never stores a mail, never logs in to a server, and neither its errors nor its logs hold addresses,
-// subjects or texts. Contract: system.md 15, cohort.md 21, exports.md 22 and 27, accesses.md 17 and 20, peers.md 10.
+// It never retries and never stores a mail, and neither its errors nor its logs hold addresses, subjects or texts. Contract: system.md 15, cohort.md 21, exports.md 22 and 27, accesses.md 17 and 20, peers.md 10.
 package mail
 
 import (
@@ -55,11 +54,8 @@ func (s *Sender) build(m Message, to []string) (*gomail.Msg, error) {
 		return nil, err
 	}
 	msg := gomail.NewMsg(gomail.WithNoDefaultUserAgent())
-	if err := msg.From(s.from.String()); err != nil {
-		return nil, fmt.Errorf("build mail: %w", errAddress)
-	}
-	if err := msg.To(to...); err != nil {
-		return nil, fmt.Errorf("build mail: %w", errAddress)
+	if msg.From(s.from.String()) != nil || msg.To(to...) != nil {
+		return nil, &DeliveryError{Step: stepRecipient, Permanent: true, cause: errAddress}
 	}
 	msg.Subject(oneLine(m.Subject))
 	msg.SetDateWithValue(s.clock.Now())

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"os"
 	"path"
 	"regexp"
 	"strings"
@@ -22,18 +23,58 @@ type Renderer struct {
 	log      *slog.Logger
 }
 
-// NewRenderer reads templates from embedded, and from mounted (may be nil) before that. staticURL is put before the
-// paths of {% static %}.
+// Mounted is the directory of a site's own templates, for Config.Mounted. Blank: none.
+func Mounted(dir string) (fs.FS, error) {
+	if dir == "" {
+		return nil, nil
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open the mail templates of the site: %w", err)
+	}
+	if !info.IsDir() {
+		return nil, fmt.Errorf("open the mail templates of the site: %s is no directory", dir)
+	}
+	return os.DirFS(dir), nil
+}
+
+// NewRenderer reads templates from embedded, and from mounted (may be nil) before that; those mounted that do not work
+// are logged at once. staticURL is put before the paths of {% static %}.
 func NewRenderer(embedded, mounted fs.FS, staticURL string, log *slog.Logger) (*Renderer, error) {
 	r := &Renderer{log: log}
 	var err error
 	if r.embedded, err = newSet("embedded", staticURL, embedded); err != nil {
 		return nil, err
 	}
-	if mounted != nil {
-		r.mounted, err = newSet("mounted", staticURL, mounted, embedded)
+	if mounted == nil {
+		return r, nil
 	}
-	return r, err
+	if r.mounted, err = newSet("mounted", staticURL, mounted, embedded); err != nil {
+		return nil, err
+	}
+	return r, r.tryMounted(mounted)
+}
+
+// tryMounted reads every template of the site, so that its mistakes are told when the process starts and not with the
+// first mail.
+func (r *Renderer) tryMounted(mounted fs.FS) error {
+	entries, err := fs.ReadDir(mounted, ".")
+	if err != nil {
+		return fmt.Errorf("list the mail templates of the site: %w", err)
+	}
+	for _, entry := range entries {
+		if ext := path.Ext(entry.Name()); entry.IsDir() || ext != ".html" && ext != ".txt" {
+			continue
+		}
+		if _, err := r.mounted.FromCache(entry.Name()); err != nil {
+			r.warn(entry.Name(), templateError(entry.Name(), err))
+		}
+	}
+	return nil
+}
+
+func (r *Renderer) warn(name string, err error) {
+	r.log.Warn("mail template of the site does not work, using the built-in one", "template", name, "error", err)
 }
 
 func newSet(name, staticURL string, layers ...fs.FS) (*pongo2.TemplateSet, error) {
@@ -64,7 +105,7 @@ func (r *Renderer) File(name string, data map[string]any) (string, error) {
 		if err == nil {
 			return out, nil
 		}
-		r.log.Warn("mail template of the site does not work, using the built-in one", "template", name, "error", err)
+		r.warn(name, err)
 	}
 	return render(r.embedded, name, data)
 }

@@ -191,6 +191,9 @@ func (s *Sender) options(dial gomail.DialContextFunc) []gomail.Option {
 		gomail.WithPort(s.cfg.Port), gomail.WithTimeout(s.cfg.Timeout), gomail.WithTLSPolicy(policy),
 		gomail.WithTLSConfig(tlsConfig), gomail.WithDialContextFunc(dial),
 	}
+	if s.cfg.User != "" {
+		options = append(options, gomail.WithSMTPAuth(gomail.SMTPAuthAutoDiscover), gomail.WithUsername(s.cfg.User), gomail.WithPassword(s.cfg.Password))
+	}
 	if s.cfg.HELO != "" {
 		options = append(options, gomail.WithHELO(s.cfg.HELO))
 	}

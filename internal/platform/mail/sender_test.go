@@ -290,7 +290,7 @@ func TestMailNonASCIIAddress(t *testing.T) {
 func TestMailHugeBody(t *testing.T) {
 	t.Parallel()
 	b := setup(t, nil)
-	huge := strings.Repeat("é.\r\n.ligne & suite ", 300_000)
+	huge := strings.Repeat("é.\r\n.ligne & suite ", 100_000)
 	require.NoError(t, b.sender.Send(t.Context(), shared(t, huge+"fin", "bob@example.org")))
 	_, _, leaves := unfold(t, b.server.mails()[0].raw)
 	require.Contains(t, strings.ReplaceAll(string(leaves[0].content), "\r\n", "\n"), strings.ReplaceAll(huge, "\r\n", "\n")+"fin")
@@ -313,6 +313,17 @@ func TestMailEncryption(t *testing.T) {
 	require.NoError(t, sender.Send(t.Context(), shared(t, "x", "bob@example.org")))
 	require.Len(t, again.server.mails(), 1)
 
+	member := setup(t, map[string]string{"AUTH": "535 who is me@example.org?"}, "STARTTLS", "AUTH PLAIN")
+	trusted.AddCert(member.server.tls.Certificates[0].Leaf)
+	login := member.newSender(t, func(c *Config) {
+		c.StartTLS, c.TLS, c.User, c.Password = true, &tls.Config{RootCAs: trusted}, "me", "hush"
+	})
+	err = login.Send(t.Context(), shared(t, "x", "bob@example.org"))
+	require.EqualError(t, err, `send mail: temporary failure at step "connect" (answer 535)`)
+	member.server.relent("AUTH")
+	require.NoError(t, login.Send(t.Context(), shared(t, "x", "bob@example.org")))
+	require.Contains(t, member.server.heard(), "AUTH PLAIN "+base64.StdEncoding.EncodeToString([]byte("\x00me\x00hush")))
+
 	plain := setup(t, nil)
 	err = plain.newSender(t, func(c *Config) { c.StartTLS = true }).Send(t.Context(), shared(t, "x", "bob@example.org"))
 	require.Error(t, err)
@@ -322,9 +333,10 @@ func TestMailEncryption(t *testing.T) {
 func TestMailConfiguration(t *testing.T) {
 	t.Parallel()
 	log := slog.New(slog.DiscardHandler)
-	_, err := NewSender(Config{Host: "h", Port: 70000, From: "nobody"}, clock.System{}, log)
+	_, err := NewSender(Config{Host: "h", Port: 70000, From: "nobody", User: "me"}, clock.System{}, log)
 	require.ErrorContains(t, err, "EMAIL_PORT")
 	require.ErrorContains(t, err, "DEFAULT_FROM_EMAIL")
+	require.ErrorContains(t, err, "EMAIL_HOST_USER")
 	require.ErrorContains(t, err, "templates")
 	_, err = NewSender(Config{Host: "h", From: "a@b.fr\r\nX: y", Templates: templates.Files()}, clock.System{}, log)
 	require.ErrorContains(t, err, "DEFAULT_FROM_EMAIL")

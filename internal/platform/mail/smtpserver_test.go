@@ -80,6 +80,7 @@ func (s *smtpServer) talk(raw net.Conn) {
 		return
 	}
 	var mail receivedMail
+	extensions := s.extensions
 	for {
 		line, err := conn.ReadLine()
 		if err != nil {
@@ -91,7 +92,7 @@ func (s *smtpServer) talk(raw net.Conn) {
 		switch verb := strings.ToUpper(strings.SplitN(line, " ", 2)[0]); verb {
 		case "EHLO":
 			_ = conn.PrintfLine("250-test")
-			for _, extension := range s.extensions {
+			for _, extension := range extensions {
 				_ = conn.PrintfLine("250-%s", extension)
 			}
 			_ = conn.PrintfLine("250 8BITMIME")
@@ -101,13 +102,13 @@ func (s *smtpServer) talk(raw net.Conn) {
 			if secure.Handshake() != nil {
 				return
 			}
-			raw, s.extensions = secure, nil
+			raw, extensions = secure, extensions[1:]
 			conn = textproto.NewConn(raw)
 		case "DATA":
 			if !s.say(conn, line, "354 go on") {
 				return
 			}
-			if s.answers["middle"] == "drop" {
+			if s.answer("middle") == "drop" {
 				_, _ = conn.R.Peek(1)
 				return
 			}
@@ -117,7 +118,7 @@ func (s *smtpServer) talk(raw net.Conn) {
 			if !s.say(conn, "content", "250 kept") {
 				return
 			}
-			if s.answers["content"] == "" {
+			if s.answer("content") == "" {
 				s.mu.Lock()
 				s.received = append(s.received, mail)
 				s.mu.Unlock()
@@ -125,6 +126,10 @@ func (s *smtpServer) talk(raw net.Conn) {
 		case "QUIT":
 			_ = conn.PrintfLine("221 bye")
 			return
+		case "AUTH":
+			if !s.say(conn, line, "235 welcome") {
+				return
+			}
 		default:
 			if !s.say(conn, line, "250 ok") {
 				return
@@ -138,7 +143,16 @@ func (s *smtpServer) talk(raw net.Conn) {
 	}
 }
 
+// relent answers a line as usual from now on.
+func (s *smtpServer) relent(line string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.answers, line)
+}
+
 func (s *smtpServer) answer(line string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for start, answer := range s.answers {
 		if strings.HasPrefix(line, start) {
 			return answer
