@@ -218,7 +218,7 @@ func TestMailSilentServerAndEndOfContext(t *testing.T) {
 	t.Parallel()
 	silent, accepted := startSilent(t)
 	b := setup(t, nil)
-	patient := b.newSender(t, func(c *Config) { c.Port, c.Timeout = silent, 50*time.Millisecond })
+	patient := b.newSender(t, func(c *Config) { c.Port, c.Timeout = silent, time.Second })
 	err := patient.Send(t.Context(), shared(t, "x", "bob@example.org"))
 	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 	require.False(t, IsPermanent(err))
