@@ -39,7 +39,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	case strings.HasPrefix(cfg.URL, "sqlite:"):
 		db, err = openSQLite(cfg, statements)
 	default:
-		return nil, errors.New("open database: the URL must begin with postgres:// or sqlite:")
+		return nil, errors.New("open database: the URL begins with neither postgres:// nor sqlite: as it must")
 	}
 	if err != nil {
 		return nil, err
