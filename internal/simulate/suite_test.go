@@ -342,7 +342,11 @@ func TestRestart(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, first["group.count"], strconv.Itoa(members.Count()))
 		b.post(t, "create", "c2", fmt.Sprintf(women, "c2"), "")
-		require.Equal(t, strconv.FormatInt(id+1, 10), b.backend.next(t).Body["group.id"])
+		second := b.backend.next(t)
+		for !strings.Contains(second.Path, "c2") { // a stop in the middle of a callback lets it come twice
+			second = b.backend.next(t)
+		}
+		require.Equal(t, strconv.FormatInt(id+1, 10), second.Body["group.id"])
 	})
 	t.Run("AnotherHospitalIsRefused", func(t *testing.T) {
 		t.Parallel()

@@ -93,7 +93,7 @@ func (s *Server) callBack(ctx context.Context, j *job) {
 		return
 	}
 	send := func(ctx context.Context) {
-		if s.deliver(ctx, j.ID, d); ctx.Err() != nil {
+		if !s.deliver(ctx, j.ID, d) {
 			s.owe(j)
 			return
 		}
@@ -157,17 +157,23 @@ func (s *Server) called(j *job) {
 	})
 }
 
-// deliver sends the copies at once.
-func (s *Server) deliver(ctx context.Context, id string, d delivery) {
+// deliver sends the copies at once, and tells whether they were tried: false when a stop broke one off, so that it may
+// come twice.
+func (s *Server) deliver(ctx context.Context, id string, d delivery) bool {
+	errs := make([]error, d.copies)
 	var all sync.WaitGroup
-	for range d.copies {
-		all.Go(func() {
-			if err := s.patch(ctx, d); err != nil && ctx.Err() == nil {
-				s.cfg.Log.Warn("simulated QueryExecutor: callback failed, it is not tried again", "job", id, "error", err)
-			}
-		})
+	for i := range errs {
+		all.Go(func() { errs[i] = s.patch(ctx, d) })
 	}
 	all.Wait()
+	err := errors.Join(errs...)
+	if err == nil {
+		return true
+	}
+	if ctx.Err() == nil {
+		s.cfg.Log.Warn("simulated QueryExecutor: callback failed, it is not tried again", "job", id, "error", err)
+	}
+	return ctx.Err() == nil
 }
 
 func (s *Server) patch(ctx context.Context, d delivery) error {
