@@ -21,11 +21,15 @@ import (
 	"cohortflow/internal/platform/clock"
 	"cohortflow/internal/platform/lifecycle"
 	"cohortflow/internal/simulate/etlsim"
+	"cohortflow/internal/simulate/exportsim"
 	"cohortflow/internal/simulate/faultplan"
 	"cohortflow/internal/simulate/fhirsim"
+	"cohortflow/internal/simulate/hadoopsim"
 	"cohortflow/internal/simulate/hospital"
+	"cohortflow/internal/simulate/oidcsim"
 	"cohortflow/internal/simulate/qesim"
 	"cohortflow/internal/simulate/smtpsim"
+	"cohortflow/internal/simulate/webhdfssim"
 )
 
 // Config says what to simulate. A zero field of the second part takes its default.
@@ -51,17 +55,28 @@ type Config struct {
 	JobThreads          int           // QueryExecutor's JOBS_THREADS (20)
 	Practitioners       []fhirsim.Practitioner
 
+	ExportToken   string           // auth-token of the export API; empty: anything will do
+	HadoopToken   string           // auth-token of the Hadoop API
+	TaskDuration  time.Duration    // how long their tasks take (0)
+	OIDCUsers     []oidcsim.User   // who can log in at the OIDC issuer
+	OIDCClients   []oidcsim.Client // and which applications send them there
+	OIDCAutoLogin string           // this user is logged in without a question
+
 	Listen Listen
 }
 
 // Listen holds the address of each double; empty: any free port of 127.0.0.1.
-type Listen struct{ FHIR, QueryExecutor, SMTP, Control string }
+type Listen struct{ FHIR, QueryExecutor, Export, Hadoop, WebHDFS, SMTP, OIDC, Control string }
 
 // Addresses is where the doubles are, once started: base URLs without a slash at the end; SMTP as host:port.
 type Addresses struct {
 	FHIR          string `json:"fhir"` // with the path /fhir
 	QueryExecutor string `json:"queryExecutor"`
+	Export        string `json:"export"`
+	Hadoop        string `json:"hadoop"`
+	WebHDFS       string `json:"webhdfs"`
 	SMTP          string `json:"smtp"`
+	OIDC          string `json:"oidc"` // the issuer: the realm "cohort"
 	Control       string `json:"control"`
 }
 
@@ -75,6 +90,10 @@ type Suite struct {
 	qe       *qesim.Server
 	etl      *etlsim.Server
 	smtp     *smtpsim.Server
+	hdfs     *webhdfssim.Server
+	export   *exportsim.Server
+	hadoop   *hadoopsim.Server
+	oidc     *oidcsim.Server
 	doors    map[string]*door
 
 	mu      sync.Mutex
@@ -110,8 +129,24 @@ func New(cfg Config) (*Suite, error) {
 		return nil, err
 	}
 	s.smtp = smtpsim.NewServer(cfg.Log, cfg.Clock, s.plan, listenOn(cfg.Listen.SMTP))
+	if err := s.platform(); err != nil {
+		return nil, err
+	}
 	s.open()
 	return s, nil
+}
+
+// platform makes the doubles around exports, and the issuer.
+func (s *Suite) platform() (err error) {
+	cfg := s.cfg
+	if s.hdfs, err = webhdfssim.New(filepath.Join(cfg.Dir, "hdfs")); err != nil {
+		return err
+	}
+	s.export = exportsim.New(exportsim.Config{Clock: cfg.Clock, Hospital: s.hospital, Lists: s.lists, Token: cfg.ExportToken,
+		Write: s.hdfs.WriteFile, Duration: cfg.TaskDuration})
+	s.hadoop = hadoopsim.New(cfg.Clock, cfg.HadoopToken, cfg.TaskDuration)
+	s.oidc, err = oidcsim.New(oidcsim.Config{Clock: cfg.Clock, Users: cfg.OIDCUsers, Clients: cfg.OIDCClients, AutoLogin: cfg.OIDCAutoLogin})
+	return err
 }
 
 func listenOn(address string) string { return cmp.Or(address, "127.0.0.1:0") }
@@ -126,6 +161,10 @@ func (s *Suite) open() {
 	}
 	add("fhir", s.cfg.Listen.FHIR, &door{handler: s.plan.Wrap("fhir", fhir)})
 	add("qe", s.cfg.Listen.QueryExecutor, &door{handler: s.plan.Wrap("qe", s.qe)})
+	add("export", s.cfg.Listen.Export, &door{handler: s.plan.Wrap("export", s.export)})
+	add("hadoop", s.cfg.Listen.Hadoop, &door{handler: s.plan.Wrap("hadoop", s.hadoop)})
+	add("webhdfs", s.cfg.Listen.WebHDFS, &door{handler: s.plan.Wrap("webhdfs", s.hdfs)})
+	add("oidc", s.cfg.Listen.OIDC, &door{handler: s.plan.Wrap("oidc", s.oidc)})
 	add("control", s.cfg.Listen.Control, &door{handler: s.control()})
 }
 
@@ -202,13 +241,14 @@ func (s *Suite) Stop(ctx context.Context) error {
 
 // Addresses tells where the doubles are, once started.
 func (s *Suite) Addresses() Addresses {
-	url := func(name string) string {
+	url := func(name, path string) string {
 		if addr := s.doors[name].addr(); addr != "" {
-			return "http://" + addr
+			return "http://" + addr + path
 		}
 		return ""
 	}
-	return Addresses{FHIR: url("fhir") + "/fhir", QueryExecutor: url("qe"), SMTP: s.smtp.Addr(), Control: url("control")}
+	return Addresses{FHIR: url("fhir", "/fhir"), QueryExecutor: url("qe", ""), Export: url("export", ""), Hadoop: url("hadoop", ""),
+		WebHDFS: url("webhdfs", ""), SMTP: s.smtp.Addr(), OIDC: url("oidc", "/realms/cohort"), Control: url("control", "")}
 }
 
 // SetBackend says where callbacks go. Those that are owed wait for it.
@@ -222,6 +262,18 @@ func (s *Suite) Lists() *hospital.Lists { return s.lists }
 
 // Inbox is where the mails are that were sent to the SMTP double.
 func (s *Suite) Inbox() *smtpsim.Inbox { return s.smtp.Inbox() }
+
+// HDFS is the simulated file system.
+func (s *Suite) HDFS() *webhdfssim.Server { return s.hdfs }
+
+// Export is the double of the export API.
+func (s *Suite) Export() *exportsim.Server { return s.export }
+
+// Hadoop is the double of the Hadoop API.
+func (s *Suite) Hadoop() *hadoopsim.Server { return s.hadoop }
+
+// OIDC is the double of the identity provider.
+func (s *Suite) OIDC() *oidcsim.Server { return s.oidc }
 
 // Faults says how the doubles misbehave; it may be changed at any moment.
 func (s *Suite) Faults() *faultplan.Plan { return s.plan }

@@ -72,7 +72,7 @@ func strike(w http.ResponseWriter, r *http.Request, rule Rule, kept *answerKept)
 		w.WriteHeader(kept.Code)
 		_, _ = w.Write(half)
 		_ = http.NewResponseController(w).Flush() // so that the half arrives
-		panic(http.ErrAbortHandler) // the server's way to break a connection
+		panic(http.ErrAbortHandler)               // the server's way to break a connection
 	case Reset:
 		panic(http.ErrAbortHandler)
 	case Hang:
