@@ -472,3 +472,7 @@ func TestMailsAreKept(t *testing.T) {
 }
 
 func queryEscape(s string) string { return url.QueryEscape(s) }
+
+func sendMail(b *bundle, subject string) error {
+	return smtp.SendMail(b.Addresses().SMTP, nil, "a@example.org", []string{"b@example.org"}, []byte("Subject: "+subject+"\r\n\r\nhello\r\n"))
+}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"cohortflow/internal/simulate/hospital"
 )
@@ -91,7 +92,7 @@ func (s *Server) search(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) searchKind(w http.ResponseWriter, r *http.Request, k hospital.Kind, p paging) {
-	found, err := s.find(k, p)
+	found, err := s.recall(k, p)
 	var unsupported *hospital.Unsupported
 	switch {
 	case errors.As(err, &unsupported), errors.Is(err, errSearch):
@@ -118,6 +119,40 @@ func window[T any](all []T, p paging) []T {
 	}
 	from := min(p.offset, len(all))
 	return all[from:min(from+p.count, len(all))]
+}
+
+// recalled are the last searches, so that reading one page after the other does not search anew each time.
+type recalled struct {
+	mu    sync.Mutex
+	found map[string][]int32
+	order []string
+}
+
+const recalledMost = 16
+
+// recall finds what was found before by the same search, or searches. What is given back must not be changed.
+func (s *Server) recall(k hospital.Kind, p paging) ([]int32, error) {
+	key := fmt.Sprintf("%d %d %q %q %q %q", s.cfg.Lists.Version(), k, p.ids, p.lists, p.sort, p.rest)
+	s.last.mu.Lock()
+	found, ok := s.last.found[key]
+	s.last.mu.Unlock()
+	if ok {
+		return found, nil
+	}
+	found, err := s.find(k, p)
+	if err != nil {
+		return nil, err
+	}
+	s.last.mu.Lock()
+	defer s.last.mu.Unlock()
+	if _, ok := s.last.found[key]; !ok {
+		s.last.found[key] = found
+		if s.last.order = append(s.last.order, key); len(s.last.order) > recalledMost {
+			delete(s.last.found, s.last.order[0])
+			s.last.order = s.last.order[1:]
+		}
+	}
+	return found, nil
 }
 
 var errSearch = errors.New("the search is not readable")

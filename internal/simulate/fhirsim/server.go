@@ -50,9 +50,10 @@ type Role struct {
 
 // Server is the double; it is an http.Handler.
 type Server struct {
-	cfg Config
-	h   *hospital.Hospital
-	mux *http.ServeMux
+	cfg  Config
+	h    *hospital.Hospital
+	mux  *http.ServeMux
+	last recalled
 }
 
 // otherTypes are resource types that exist, but of which the hospital holds nothing: they can be translated, and found
@@ -68,7 +69,7 @@ func New(cfg Config) *Server {
 	if cfg.Auth == "" {
 		cfg.Auth = AnyToken
 	}
-	s := &Server{cfg: cfg, h: cfg.Hospital, mux: http.NewServeMux()}
+	s := &Server{cfg: cfg, h: cfg.Hospital, mux: http.NewServeMux(), last: recalled{found: map[string][]int32{}}}
 	base := strings.TrimSuffix(cfg.Base, "/")
 	s.mux.HandleFunc("GET "+base+"/metadata", s.metadata)
 	s.mux.HandleFunc("GET "+base+"/{type}/$query", s.guard(s.translate))

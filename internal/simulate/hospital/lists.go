@@ -38,6 +38,7 @@ type Lists struct {
 	mu   sync.RWMutex
 	byID map[int64]*List
 	next int64
+	sets int // how often a list was stored
 }
 
 type listFile struct {
@@ -104,7 +105,15 @@ func (l *Lists) Put(list List) (int64, error) {
 	}
 	l.byID[list.ID] = &list
 	l.next = max(l.next, list.ID+1)
+	l.sets++
 	return list.ID, nil
+}
+
+// Version changes whenever a list does: what was found by lists holds as long as it stays.
+func (l *Lists) Version() int {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.sets
 }
 
 func (l *Lists) write(list *List) error {

@@ -29,11 +29,16 @@ func (s *Server) discovery(w http.ResponseWriter, _ *http.Request, issuer string
 
 func (s *Server) certs(w http.ResponseWriter, _ *http.Request) {
 	s.mu.Lock()
+	newest, err := s.signing()
 	shown := s.keys
 	if s.retired {
-		shown = shown[len(shown)-1:]
+		shown = []signingKey{newest}
 	}
 	s.mu.Unlock()
+	if err != nil {
+		refuse(w, http.StatusInternalServerError, "server_error", "no key could be made")
+		return
+	}
 	keys := []map[string]string{}
 	for _, k := range shown {
 		keys = append(keys, map[string]string{"kid": k.id, "kty": "RSA", "alg": "RS256", "use": "sig",

@@ -68,7 +68,7 @@ type grant struct {
 	until                        time.Time
 }
 
-// New makes the server and its first key.
+// New makes the server. Its first key is made when it is needed: that takes a moment.
 func New(cfg Config) (*Server, error) {
 	if len(cfg.Realms) == 0 {
 		cfg.Realms = []string{"cohort"}
@@ -82,9 +82,6 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, mux: http.NewServeMux(), codes: map[string]grant{}, ended: map[string]bool{}, secret: make([]byte, 64)}
 	if _, err := rand.Read(s.secret); err != nil {
 		return nil, fmt.Errorf("simulated OIDC: %w", err)
-	}
-	if err := s.RotateKeys(false); err != nil {
-		return nil, err
 	}
 	for _, realm := range cfg.Realms {
 		base := "/realms/" + realm
@@ -106,13 +103,31 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.Serve
 
 // RotateKeys makes a new key and signs with it from now on. The old ones are still shown, unless they are retired.
 func (s *Server) RotateKeys(retire bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, err := s.signing(); err != nil { // else the first use would make the old key after the new one
+		return err
+	}
+	s.retired = retire
+	return s.addKey()
+}
+
+// signing is the key that signs. The caller holds mu.
+func (s *Server) signing() (signingKey, error) {
+	if len(s.keys) == 0 {
+		if err := s.addKey(); err != nil {
+			return signingKey{}, err
+		}
+	}
+	return s.keys[len(s.keys)-1], nil
+}
+
+func (s *Server) addKey() error {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		return fmt.Errorf("simulated OIDC: make a key: %w", err)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.keys, s.retired = append(s.keys, signingKey{uuid.NewString(), key}), retire
+	s.keys = append(s.keys, signingKey{uuid.NewString(), key})
 	return nil
 }
 
@@ -166,8 +181,11 @@ func (s *Server) Mint(issuer, client, session string, u User, nonce string) (str
 		claims["nonce"] = nonce
 	}
 	s.mu.Lock()
-	key := s.keys[len(s.keys)-1]
+	key, err := s.signing()
 	s.mu.Unlock()
+	if err != nil {
+		return "", err
+	}
 	token := jwt.NewWithClaims(jwt.SigningMethodRS256, claims)
 	token.Header["kid"] = key.id
 	signed, err := token.SignedString(key.key)

@@ -206,6 +206,9 @@ func (j *job) view() view {
 		return v
 	}
 	v.Duration = fmt.Sprintf("%d ms", j.Ended.Sub(j.Started).Milliseconds())
+	if j.Status == Killed {
+		return v
+	}
 	r := resultView{Type: j.Input.Mode, Message: j.Message, Count: -1, Extra: map[string]string{}}
 	if r.Type == CountAll {
 		r.Type = "countAll"
