@@ -1,6 +1,7 @@
 package database_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -263,15 +264,15 @@ func dump(t *testing.T, db *database.DB) map[string]int64 {
 
 func TestMigrateConcurrently(t *testing.T) {
 	t.Parallel()
-	for kind, db := range empties(t) {
+	for kind, url := range map[string]string{
+		"SQLite":   "sqlite:" + filepath.Join(t.TempDir(), "new.db"),
+		"Postgres": databasetest.EmptyPostgresURL(t),
+	} {
 		t.Run(kind, func(t *testing.T) {
 			var wg sync.WaitGroup
-			errs, took := make([]error, 4), make([]int, 4)
+			errs, took := make([]error, 6), make([]int, 6)
 			for i := range errs {
-				wg.Go(func() {
-					report, err := database.Migrate(t.Context(), db, database.MigrateOptions{})
-					errs[i], took[i] = err, len(report.Steps)
-				})
+				wg.Go(func() { took[i], errs[i] = openAndMigrate(t, url) })
 			}
 			wg.Wait()
 			sum := 0
@@ -282,6 +283,16 @@ func TestMigrateConcurrently(t *testing.T) {
 			require.Equal(t, 2, sum, "exactly one of them took the steps")
 		})
 	}
+}
+
+// openAndMigrate does what each process does that starts, and returns the number of steps taken.
+func openAndMigrate(t *testing.T, url string) (int, error) {
+	db, err := database.Open(t.Context(), database.Config{URL: url})
+	if err != nil {
+		return 0, err
+	}
+	report, err := database.Migrate(t.Context(), db, database.MigrateOptions{})
+	return len(report.Steps), errors.Join(err, db.Close())
 }
 
 // leaveBehind writes what an old system had under way: a schedule, two live unfinished counts, a deleted and a finished one.
@@ -341,8 +352,8 @@ func TestAdopt(t *testing.T) {
 				require.EqualValues(t, 1, r.PausedSchedules)
 				require.Equal(t, []database.Unfinished{{Table: "cohort_datedmeasure", Status: "started", Count: 2}}, r.Unfinished)
 			}
-			require.Contains(t, report.String(), "1 refresh schedules are older than the adoption")
-			require.Contains(t, report.String(), "2 rows of cohort_datedmeasure were left started")
+			require.Contains(t, report.String(), "paused until ADOPTED_REFRESH_SCHEDULES=run: 1.")
+			require.Contains(t, report.String(), "Left by the old system in cohort_datedmeasure as started (settled by: cohortflow adopt --settle): 2.")
 			require.Empty(t, cmp.Diff(catalogue, pgCatalog(t, db)), "the old system's tables are as they were")
 			for table, n := range dump(t, db) {
 				if !strings.HasPrefix(table, "engine_") {
