@@ -17,6 +17,7 @@ import (
 
 	"cohortflow/internal/platform/database"
 	"cohortflow/internal/platform/database/databasetest"
+	"cohortflow/internal/platform/platformtest"
 )
 
 // open opens a database as it is for as long as the test lives.
@@ -33,7 +34,7 @@ func empties(t *testing.T) map[string]*database.DB {
 	t.Helper()
 	return map[string]*database.DB{
 		"SQLite":   open(t, "sqlite:"+filepath.Join(t.TempDir(), "empty.db")),
-		"Postgres": open(t, databasetest.EmptyPostgresURL(t)),
+		"Postgres": open(t, platformtest.PostgresURL(t)),
 	}
 }
 
@@ -54,7 +55,7 @@ func upstream(t *testing.T) *database.DB {
 	t.Helper()
 	text, err := os.ReadFile("testdata/schema.sql")
 	require.NoError(t, err)
-	db := open(t, databasetest.EmptyPostgresURL(t))
+	db := open(t, platformtest.PostgresURL(t))
 	exec(t, db, strings.NewReplacer("\nBEGIN;\n", "\n", "\nCOMMIT;\n", "\n").Replace(string(text)))
 	return db
 }
@@ -266,7 +267,7 @@ func TestMigrateConcurrently(t *testing.T) {
 	t.Parallel()
 	for kind, url := range map[string]string{
 		"SQLite":   "sqlite:" + filepath.Join(t.TempDir(), "new.db"),
-		"Postgres": databasetest.EmptyPostgresURL(t),
+		"Postgres": platformtest.PostgresURL(t),
 	} {
 		t.Run(kind, func(t *testing.T) {
 			var wg sync.WaitGroup
@@ -388,7 +389,7 @@ func TestMigrateRefuses(t *testing.T) {
 	}
 	bare := func(statements ...string) func(t *testing.T) *database.DB {
 		return func(t *testing.T) *database.DB {
-			db := open(t, databasetest.EmptyPostgresURL(t))
+			db := open(t, platformtest.PostgresURL(t))
 			exec(t, db, statements...)
 			return db
 		}
