@@ -18,6 +18,7 @@ import (
 //
 //	GET, PUT, DELETE /_simulate/faults           the rules, a JSON array of faultplan.Rule
 //	GET /_simulate/addresses                     where the doubles are
+//	GET /_simulate/requests?peer=qe              the last requests to a double, or to all
 //	GET, DELETE /_simulate/mails                 the inbox; GET …/{id}, …/{id}/html, …/{id}/raw: one mail
 //	POST /_simulate/jobs/{id}/callback           sends the body as a callback of a job of QueryExecutor, now
 //	POST /_simulate/etl/{uuid}/finish            lets the ETL call back for a cohort, now; the body, if any, is sent
@@ -30,6 +31,9 @@ func (s *Suite) control() http.Handler {
 		writeError(w, s.plan.Set(), http.StatusBadRequest)
 	})
 	mux.HandleFunc("GET /_simulate/addresses", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, s.Addresses()) })
+	mux.HandleFunc("GET /_simulate/requests", func(w http.ResponseWriter, r *http.Request) {
+		writeJSON(w, http.StatusOK, s.Requests(r.URL.Query().Get("peer")))
+	})
 	mux.HandleFunc("GET /_simulate/mails", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, s.Inbox().Mails()) })
 	mux.HandleFunc("DELETE /_simulate/mails", func(w http.ResponseWriter, _ *http.Request) {
 		s.Inbox().Clear()

@@ -87,6 +87,7 @@ type Suite struct {
 	lists    *hospital.Lists
 	plan     *faultplan.Plan
 	backend  backend
+	recorder *recorder
 	qe       *qesim.Server
 	etl      *etlsim.Server
 	smtp     *smtpsim.Server
@@ -116,7 +117,7 @@ func New(cfg Config) (*Suite, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Suite{cfg: cfg, hospital: h, lists: lists, plan: faultplan.New(cfg.Seed), doors: map[string]*door{}}
+	s := &Suite{cfg: cfg, hospital: h, lists: lists, plan: faultplan.New(cfg.Seed), recorder: &recorder{clock: cfg.Clock}, doors: map[string]*door{}}
 	s.backend.known = make(chan struct{})
 	if cfg.BackendURL != "" {
 		s.SetBackend(cfg.BackendURL)
@@ -157,14 +158,17 @@ func (s *Suite) open() {
 		Practitioners: s.cfg.Practitioners})
 	add := func(name, address string, d *door) {
 		d.name, d.address, d.log = name, listenOn(address), s.cfg.Log
+		if name != "control" {
+			d.handler = s.recorder.wrap(name, s.plan.Wrap(name, d.handler))
+		}
 		s.doors[name] = d
 	}
-	add("fhir", s.cfg.Listen.FHIR, &door{handler: s.plan.Wrap("fhir", fhir)})
-	add("qe", s.cfg.Listen.QueryExecutor, &door{handler: s.plan.Wrap("qe", s.qe)})
-	add("export", s.cfg.Listen.Export, &door{handler: s.plan.Wrap("export", s.export)})
-	add("hadoop", s.cfg.Listen.Hadoop, &door{handler: s.plan.Wrap("hadoop", s.hadoop)})
-	add("webhdfs", s.cfg.Listen.WebHDFS, &door{handler: s.plan.Wrap("webhdfs", s.hdfs)})
-	add("oidc", s.cfg.Listen.OIDC, &door{handler: s.plan.Wrap("oidc", s.oidc)})
+	add("fhir", s.cfg.Listen.FHIR, &door{handler: fhir})
+	add("qe", s.cfg.Listen.QueryExecutor, &door{handler: s.qe})
+	add("export", s.cfg.Listen.Export, &door{handler: s.export})
+	add("hadoop", s.cfg.Listen.Hadoop, &door{handler: s.hadoop})
+	add("webhdfs", s.cfg.Listen.WebHDFS, &door{handler: s.hdfs})
+	add("oidc", s.cfg.Listen.OIDC, &door{handler: s.oidc})
 	add("control", s.cfg.Listen.Control, &door{handler: s.control()})
 }
 
@@ -277,6 +281,9 @@ func (s *Suite) OIDC() *oidcsim.Server { return s.oidc }
 
 // Faults says how the doubles misbehave; it may be changed at any moment.
 func (s *Suite) Faults() *faultplan.Plan { return s.plan }
+
+// Requests are the last requests to one double (fhir, qe, export, hadoop, webhdfs, oidc), oldest first; empty: to all.
+func (s *Suite) Requests(peer string) []Request { return s.recorder.of(peer) }
 
 // backend is the address that callbacks go to, once it is known.
 type backend struct {

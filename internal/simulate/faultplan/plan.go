@@ -63,7 +63,7 @@ type Rule struct {
 	Times       int      `json:"times,omitempty"`       // at most so often (0: always)
 	Action      Action   `json:"action"`
 	After       bool     `json:"after,omitempty"` // the request is handled first
-	For         Duration `json:"for,omitempty"`
+	For         Duration `json:"for,omitzero"`
 	Code        int      `json:"code,omitempty"`
 	Body        string   `json:"body,omitempty"`
 	Count       int      `json:"count,omitempty"` // further copies of a callback (1)

@@ -1,6 +1,7 @@
 package hospital
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"regexp"
@@ -161,7 +162,13 @@ type filterParser struct {
 	h     *Hospital
 	k     Kind
 	words []string
+	depth int
 }
+
+// depthMost bounds the parentheses within one another: what is read goes as deep as the text says.
+const depthMost = 100
+
+var errDepth = errors.New("the search has too many parentheses within one another")
 
 var filterWord = regexp.MustCompile(`"(?:[^"\\]|\\.)*"|[()]|[^\s()"]+`)
 
@@ -224,6 +231,10 @@ func (p *filterParser) and() (Expr, error) {
 }
 
 func (p *filterParser) unary() (Expr, error) {
+	if p.depth++; p.depth > depthMost {
+		return nil, errDepth
+	}
+	defer func() { p.depth-- }()
 	switch word := p.next(); word {
 	case "":
 		return nil, fmt.Errorf("_filter: it ends too early")

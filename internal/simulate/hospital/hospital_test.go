@@ -251,6 +251,8 @@ func TestWhatCannotBeReadIsRefused(t *testing.T) {
 		"OpenParenthesis": func() (Expr, error) { return h.ParseFilter(Patients, "_filter=(gender eq f") },
 		"NoComparison":    func() (Expr, error) { return h.ParseFilter(Patients, "_filter=gender likes f") },
 		"EmptyFilter":     func() (Expr, error) { return h.ParseFilter(Patients, "_filter=") },
+		"TooDeep":         func() (Expr, error) { return h.ParseFilter(Patients, "_filter="+strings.Repeat("(", 1e6)) },
+		"SolrTooDeep":     func() (Expr, error) { return h.ParseSolr(Patients, "fq="+strings.Repeat("-", 1e6)) },
 		"SolrNoFQ":        func() (Expr, error) { return h.ParseSolr(Patients, "gender:f") },
 		"SolrNoField":     func() (Expr, error) { return h.ParseSolr(Patients, "fq=f") },
 		"SolrOpenPhrase":  func() (Expr, error) { return h.ParseSolr(Patients, `fq=family:"a`) },

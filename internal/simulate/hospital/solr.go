@@ -149,6 +149,7 @@ type solrParser struct {
 	h    *Hospital
 	k    Kind
 	rest string
+	deep int
 }
 
 func (p *solrParser) skip(word string) bool {
@@ -199,6 +200,10 @@ func (p *solrParser) and(field string) (Expr, error) {
 }
 
 func (p *solrParser) unary(field string) (Expr, error) {
+	if p.deep++; p.deep > depthMost {
+		return nil, errDepth
+	}
+	defer func() { p.deep-- }()
 	switch {
 	case p.skip("-"), p.skip("NOT "), p.skip("!"):
 		e, err := p.unary(field)

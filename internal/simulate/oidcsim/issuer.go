@@ -62,10 +62,10 @@ type signingKey struct {
 
 // grant is what a code stands for.
 type grant struct {
-	user                         User
-	client, redirect, nonce      string
-	challenge, realm, scope, sid string
-	until                        time.Time
+	user                    User
+	client, redirect, nonce string
+	challenge, realm, sid   string
+	until                   time.Time
 }
 
 // New makes the server. Its first key is made when it is needed: that takes a moment.

@@ -51,12 +51,12 @@ func ParseBody(body []byte) (Input, error) {
 		in.Name = "Unnamed Cohort"
 	}
 	if _, ok := values["cohortDefinitionSyntax"].(string); !ok {
-		return Input{}, errors.New("No configuration setting found for key 'input.cohortDefinitionSyntax'")
+		return Input{}, message("No configuration setting found for key 'input.cohortDefinitionSyntax'")
 	}
 	switch in.Mode {
 	case Count, CountAll, CountDetails, Create, CreateDiff:
 	default:
-		return Input{}, fmt.Errorf("No value found for mode '%s'", in.Mode)
+		return Input{}, messagef("No value found for mode '%s'", in.Mode)
 	}
 	if id := get("existingCohortId"); id != "" {
 		if in.ExistingID, err = strconv.ParseInt(id, 10, 64); err != nil {
@@ -105,7 +105,7 @@ func parseValues(body []byte) (map[string]any, error) {
 			return nil, fmt.Errorf("the body is not a document: %w", err)
 		}
 		if document.Input == nil {
-			return nil, errors.New("No configuration setting found for key 'input'")
+			return nil, message("No configuration setting found for key 'input'")
 		}
 		return document.Input, nil
 	}
@@ -138,7 +138,7 @@ func parsePairs(rest string) (map[string]any, error) {
 		}
 	}
 	if len(values) == 0 {
-		return nil, errors.New("No configuration setting found for key 'input'")
+		return nil, message("No configuration setting found for key 'input'")
 	}
 	return values, nil
 }

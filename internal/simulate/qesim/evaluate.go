@@ -122,7 +122,7 @@ func (e *evaluation) prepare(n *node) error {
 	} else if n.FilterFHIR != nil {
 		search, err = e.h.ParseFilter(n.kind, *n.FilterFHIR)
 	} else {
-		err = errors.New("JsError.get: filterFhir is missing")
+		err = message("JsError.get: filterFhir is missing")
 	}
 	if err == nil {
 		n.match, err = e.h.Compile(n.kind, search)
@@ -227,7 +227,7 @@ func (n *node) enough() (func([]hospital.Row) bool, error) {
 	tests := []func([]hospital.Row) bool{}
 	if o := n.Occurrence; o != nil {
 		if o.N == nil {
-			return nil, errors.New("JsError.get: occurrence has no n")
+			return nil, message("JsError.get: occurrence has no n")
 		}
 		if _, err := o.holds(0); err != nil {
 			return nil, err
@@ -239,7 +239,7 @@ func (n *node) enough() (func([]hospital.Row) bool, error) {
 	}
 	for _, u := range n.Unique {
 		if u.N == nil {
-			return nil, errors.New("JsError.get: uniqueFields has no n")
+			return nil, message("JsError.get: uniqueFields has no n")
 		}
 		if _, err := u.holds(0); err != nil {
 			return nil, err

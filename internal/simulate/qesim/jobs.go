@@ -125,7 +125,6 @@ type pool struct {
 	mu    sync.Mutex
 	ready *sync.Cond
 	queue []func(ctx context.Context)
-	ended bool
 }
 
 func newPool() *pool {

@@ -2,7 +2,6 @@ package qesim
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -100,10 +99,10 @@ func (l *idList) UnmarshalJSON(data []byte) error {
 func parseQuery(definition string) (*query, error) {
 	var q query
 	if err := json.Unmarshal([]byte(definition), &q); err != nil {
-		return nil, fmt.Errorf("JsError.get: %w", err)
+		return nil, messagef("JsError.get: %v", err)
 	}
 	if q.Source == nil {
-		return nil, errors.New("None.get: sourcePopulation is missing")
+		return nil, message("None.get: sourcePopulation is missing")
 	}
 	if q.ResourceType == "" {
 		q.ResourceType = "Patient"
@@ -130,7 +129,7 @@ func (q *query) population() ([]int64, bool, error) {
 	for i, n := range *q.Source.List {
 		id, err := strconv.ParseInt(n.String(), 10, 32)
 		if err != nil {
-			return nil, false, errors.New("JsError.get: caresiteCohortList holds something that is no 32-bit number")
+			return nil, false, message("JsError.get: caresiteCohortList holds something that is no 32-bit number")
 		}
 		ids[i] = id
 	}
@@ -143,24 +142,24 @@ func (n *node) basic() bool { return n.Type == "basicResource" }
 // groups without criteria.
 func (n *node) check() error {
 	if n.ID == nil || n.Inclusive == nil {
-		return fmt.Errorf("JsError.get: a %s has no _id or no isInclusive", n.Type)
+		return messagef("JsError.get: a %s has no _id or no isInclusive", n.Type)
 	}
 	if *n.ID < math.MinInt16 || *n.ID > math.MaxInt16 {
-		return fmt.Errorf("JsError.get: the _id %d does not fit 16 bits", *n.ID)
+		return messagef("JsError.get: the _id %d does not fit 16 bits", *n.ID)
 	}
 	switch n.Type {
 	case "basicResource":
 		return n.checkBasic()
 	case "nAmongM":
 		if n.AmongOptions == nil || n.AmongOptions.N == nil {
-			return fmt.Errorf("None.get: group %d has no nAmongMOptions", *n.ID)
+			return messagef("None.get: group %d has no nAmongMOptions", *n.ID)
 		}
 		if _, err := n.AmongOptions.holds(0); err != nil {
 			return err
 		}
 	case "andGroup", "orGroup":
 	default:
-		return fmt.Errorf("MatchError: unknown group type %q", n.Type)
+		return messagef("MatchError: unknown group type %q", n.Type)
 	}
 	kept := n.Criteria[:0]
 	for _, member := range n.Criteria {
@@ -182,10 +181,10 @@ func (n *node) check() error {
 
 func (n *node) checkBasic() error {
 	if n.ResourceType == "" {
-		return fmt.Errorf("JsError.get: criterion %d has no resourceType", *n.ID)
+		return messagef("JsError.get: criterion %d has no resourceType", *n.ID)
 	}
 	if n.FilterFHIR == nil && n.FilterSolr == nil {
-		return fmt.Errorf("None.get: criterion %d has no filter", *n.ID)
+		return messagef("None.get: criterion %d has no filter", *n.ID)
 	}
 	name := n.ResourceType
 	if short, ok := strings.CutSuffix(name, "Aphp"); ok && short != "" {

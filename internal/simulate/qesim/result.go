@@ -38,7 +38,7 @@ func (s *Server) work(_ context.Context, j *job) (outcome, error) {
 		return outcome{}, err
 	}
 	if !listed {
-		return outcome{}, errors.New("INPUT JSON cannot be processed (missing input 'sourcePopulation' and/or 'request')")
+		return outcome{}, message("INPUT JSON cannot be processed (missing input 'sourcePopulation' and/or 'request')")
 	}
 	population, err := s.cfg.Lists.Population(ids)
 	if err != nil {
@@ -54,7 +54,7 @@ func (s *Server) work(_ context.Context, j *job) (outcome, error) {
 func count(j *job, q *query, e *evaluation) (outcome, error) {
 	if q.Request == nil {
 		if j.Input.Mode != CountAll {
-			return outcome{}, errors.New("None.get: request is missing")
+			return outcome{}, message("None.get: request is missing")
 		}
 		return blurred(j, e.standard.Count()), nil
 	}
@@ -62,7 +62,7 @@ func count(j *job, q *query, e *evaluation) (outcome, error) {
 		among := false
 		q.Request.each(func(n *node) { among = among || n.Type == "nAmongM" })
 		if among {
-			return outcome{}, errors.New("None.get")
+			return outcome{}, message("None.get")
 		}
 	}
 	found, err := e.set(q.Request, nil)
@@ -114,7 +114,7 @@ func (s *Server) create(j *job, q *query, e *evaluation) (outcome, error) {
 		return outcome{}, err
 	}
 	if !creatable[q.ResourceType] {
-		return outcome{}, errors.New("Resource type not supported")
+		return outcome{}, message("Resource type not supported")
 	}
 	kind, members, err := membersOf(q, e)
 	if err != nil {
@@ -159,7 +159,7 @@ func (j *job) sampling() (float64, error) {
 			return 0, errors.New("baseCohortId is required for createDiff mode")
 		}
 		if text != "" {
-			return 0, errors.New("Can't use sampling with createDiff mode")
+			return 0, message("Can't use sampling with createDiff mode")
 		}
 	}
 	if text == "" {
@@ -167,7 +167,7 @@ func (j *job) sampling() (float64, error) {
 	}
 	ratio, err := strconv.ParseFloat(text, 64)
 	if err != nil || ratio <= 0 || ratio > 1 {
-		return 0, errors.New("Sampling value should be between 0 and 1")
+		return 0, message("Sampling value should be between 0 and 1")
 	}
 	return ratio, nil
 }
@@ -183,9 +183,9 @@ func membersOf(q *query, e *evaluation) (hospital.Kind, *hospital.Set, error) {
 	}
 	switch {
 	case q.Request == nil:
-		return 0, nil, errors.New("Request is empty")
+		return 0, nil, message("Request is empty")
 	case !q.Request.basic():
-		return 0, nil, errors.New("Non-patient resource filter request should be a basic resource")
+		return 0, nil, message("Non-patient resource filter request should be a basic resource")
 	}
 	n := q.Request
 	patients, err := e.criterion(n)
@@ -232,7 +232,7 @@ func wantedIDs(option string) (map[int]bool, error) {
 	for text := range strings.SplitSeq(option, ",") {
 		id, err := strconv.Atoi(strings.TrimSpace(text))
 		if err != nil {
-			return nil, fmt.Errorf("For input string: \"%s\"", text)
+			return nil, messagef("For input string: \"%s\"", text)
 		}
 		wanted[id] = true
 	}

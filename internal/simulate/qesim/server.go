@@ -119,7 +119,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.Serve
 func (s *Server) post(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 64<<20))
 	if err == nil && strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded") {
-		err = errors.New("No configuration setting found for key 'input'") // the container has consumed the body
+		err = message("No configuration setting found for key 'input'") // the container has consumed the body
 	}
 	var in Input
 	if err == nil {
@@ -181,7 +181,7 @@ func (s *Server) run(ctx context.Context, j *job) {
 	var err error
 	switch {
 	case early:
-		err = fmt.Errorf("Job 0 cancelled part of cancelled job group %s", j.ID)
+		err = messagef("Job 0 cancelled part of cancelled job group %s", j.ID)
 	case len(faults) > 0:
 		err = errors.New(cmp.Or(faults[0].Body, "Job aborted"))
 	default:

@@ -12,7 +12,7 @@ import (
 
 var (
 	errConstraintType  = errors.New("required temporal constraints are not implemented")
-	errConstraintGroup = errors.New("Cannot use temporal constraints within orGroup and nAmongM groups")
+	errConstraintGroup = message("Cannot use temporal constraints within orGroup and nAmongM groups")
 )
 
 // refuseConstraints refuses constraints on an orGroup or nAmongM: its own, or an inherited list of its own children.
@@ -202,7 +202,7 @@ func (c *constraint) datesRequired() (func(id int) bool, error) {
 		}
 		if json.Unmarshal(c.NotNull, &all) != nil {
 			if err := json.Unmarshal(c.NotNull, &list); err != nil {
-				return nil, errors.New("JsError.get: dateIsNotNullList is neither a boolean nor a list")
+				return nil, message("JsError.get: dateIsNotNullList is neither a boolean nor a list")
 			}
 		}
 		for _, one := range list {
