@@ -91,4 +91,3 @@ func (a *App) sideHandler() http.Handler {
 	})
 	return mux
 }
-
