@@ -8,7 +8,7 @@ import (
 // ForUpdate locks the rows that a query reads until the transaction ends. On SQLite the transaction already holds the one
 // write lock.
 func ForUpdate(g *gorm.DB) *gorm.DB {
-	if g.Name() == "sqlite" {
+	if DialectOf(g) == SQLite {
 		return g
 	}
 	return g.Clauses(clause.Locking{Strength: "UPDATE"})
@@ -16,8 +16,16 @@ func ForUpdate(g *gorm.DB) *gorm.DB {
 
 // SkipLocked locks the rows that a query reads and passes over those that another transaction holds.
 func SkipLocked(g *gorm.DB) *gorm.DB {
-	if g.Name() == "sqlite" {
+	if DialectOf(g) == SQLite {
 		return g
 	}
 	return g.Clauses(clause.Locking{Strength: "UPDATE", Options: "SKIP LOCKED"})
+}
+
+// DialectOf tells what is behind a gorm handle.
+func DialectOf(g *gorm.DB) Dialect {
+	if g.Name() == "sqlite" {
+		return SQLite
+	}
+	return Postgres
 }
