@@ -5,6 +5,7 @@ package database
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -39,6 +40,8 @@ type DB struct {
 	dialect Dialect
 	write   *gorm.DB
 	read    *gorm.DB
+
+	statements *observers
 }
 
 // Dialect tells what is behind.
@@ -59,14 +62,19 @@ func (tx *Tx) AfterCommit(f func(context.Context)) { tx.after = append(tx.after,
 // errRollback ends View's transaction: a write hidden in a read must not survive it.
 var errRollback = errors.New("rolled back on purpose")
 
-// View runs f in a transaction that only reads: all its queries see one state, and it is always rolled back.
+// View runs f in a transaction that only reads: all its queries see one state, writes are refused, and it is always rolled
+// back.
 func (db *DB) View(ctx context.Context, f func(tx *Tx) error) error {
+	var opts []*sql.TxOptions
+	if db.dialect == Postgres {
+		opts = append(opts, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true})
+	}
 	err := db.read.WithContext(ctx).Transaction(func(g *gorm.DB) error {
 		if err := f(&Tx{DB: g}); err != nil {
 			return err
 		}
 		return errRollback
-	})
+	}, opts...)
 	if errors.Is(err, errRollback) {
 		return nil
 	}

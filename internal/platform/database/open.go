@@ -7,13 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
-	"github.com/glebarez/sqlite"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/stdlib"
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
@@ -29,13 +30,14 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	statements := &observers{}
 	var db *DB
 	var err error
 	switch {
 	case strings.HasPrefix(cfg.URL, "postgres://"), strings.HasPrefix(cfg.URL, "postgresql://"):
-		db, err = openPostgres(cfg)
+		db, err = openPostgres(cfg, statements)
 	case strings.HasPrefix(cfg.URL, "sqlite:"):
-		db, err = openSQLite(cfg)
+		db, err = openSQLite(cfg, statements)
 	default:
 		return nil, errors.New("open database: the URL must begin with postgres:// or sqlite:")
 	}
@@ -51,13 +53,13 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 
 // gormConfig: prepared statements stay off (a trap inside transactions; pgx caches per connection already), single
 // statements need no transaction of their own, and errors of both drivers become gorm's (gorm.ErrDuplicatedKey …).
-func gormConfig(cfg Config) *gorm.Config {
+func gormConfig(cfg Config, statements *observers) *gorm.Config {
 	return &gorm.Config{
 		PrepareStmt:            false,
 		SkipDefaultTransaction: true,
 		TranslateError:         true,
 		NowFunc:                func() time.Time { return clock.System{}.Now() },
-		Logger:                 statementLogger(cfg),
+		Logger:                 observedLogger{statementLogger(cfg), statements},
 	}
 }
 
@@ -71,27 +73,32 @@ func statementLogger(cfg Config) logger.Interface {
 	})
 }
 
-func openPostgres(cfg Config) (*DB, error) {
-	u, err := url.Parse(cfg.URL)
+func openPostgres(cfg Config, statements *observers) (*DB, error) {
+	config, err := pgx.ParseConfig(cfg.URL)
 	if err != nil {
-		return nil, errors.New("open database: the postgres URL is malformed") // its text would show the password
+		return nil, errors.New("open database: the postgres URL is malformed") // the error's text would show parts of it
 	}
-	q := u.Query()
-	if q.Get("timezone") == "" {
-		q.Set("timezone", "UTC")
-	}
-	u.RawQuery = q.Encode()
-	g, err := gorm.Open(postgres.New(postgres.Config{DSN: u.String()}), gormConfig(cfg))
+	config.RuntimeParams["timezone"] = "UTC"
+	pool := stdlib.OpenDB(*config, stdlib.OptionAfterConnect(readInUTC))
+	g, err := gorm.Open(postgres.New(postgres.Config{Conn: pool}), gormConfig(cfg, statements))
 	if err != nil {
-		return nil, fmt.Errorf("open postgres database %q on %s: %w", strings.TrimPrefix(u.Path, "/"), u.Host, err)
+		return nil, fmt.Errorf("open postgres database %q on %s: %w", config.Database, config.Host, err)
 	}
 	if err := limit(g, cfg.MaxConns); err != nil {
 		return nil, err
 	}
-	return &DB{dialect: Postgres, write: g, read: g}, nil
+	return &DB{dialect: Postgres, write: g, read: g, statements: statements}, nil
 }
 
-func openSQLite(cfg Config) (*DB, error) {
+// readInUTC makes the driver return times in UTC; it would convert them to the zone of the machine.
+func readInUTC(_ context.Context, conn *pgx.Conn) error {
+	conn.TypeMap().RegisterType(&pgtype.Type{
+		Name: "timestamptz", OID: pgtype.TimestamptzOID, Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC},
+	})
+	return nil
+}
+
+func openSQLite(cfg Config, statements *observers) (*DB, error) {
 	path := strings.TrimPrefix(strings.TrimPrefix(cfg.URL, "sqlite:"), "//")
 	if path == "" {
 		return nil, errors.New("open database: the sqlite URL names no file")
@@ -106,21 +113,28 @@ func openSQLite(cfg Config) (*DB, error) {
 	_ = file.Close()
 	dsn := "file:" + path + "?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)" +
 		"&_pragma=foreign_keys(0)&_txlock=immediate"
-	write, err := gorm.Open(sqlite.Open(dsn), gormConfig(cfg))
+	write, err := openSQLiteHandle(dsn, 1, gormConfig(cfg, statements))
 	if err != nil {
 		return nil, fmt.Errorf("open sqlite database: %w", err)
 	}
-	if err := limit(write, 1); err != nil {
-		return nil, err
-	}
-	read, err := gorm.Open(sqlite.Open(strings.Replace(dsn, "_txlock=immediate", "_txlock=deferred", 1)+"&_pragma=query_only(1)"), gormConfig(cfg))
+	dsn = strings.Replace(dsn, "_txlock=immediate", "_txlock=deferred", 1) + "&_pragma=query_only(1)"
+	read, err := openSQLiteHandle(dsn, cfg.MaxReaders, gormConfig(cfg, statements))
 	if err != nil {
 		return nil, fmt.Errorf("open sqlite database for reading: %w", err)
 	}
-	if err := limit(read, cfg.MaxReaders); err != nil {
+	return &DB{dialect: SQLite, write: write, read: read, statements: statements}, nil
+}
+
+func openSQLiteHandle(dsn string, conns int, config *gorm.Config) (*gorm.DB, error) {
+	dialector, err := openSQLitePool(dsn)
+	if err != nil {
 		return nil, err
 	}
-	return &DB{dialect: SQLite, write: write, read: read}, nil
+	g, err := gorm.Open(dialector, config)
+	if err != nil {
+		return nil, err
+	}
+	return g, limit(g, conns)
 }
 
 func limit(g *gorm.DB, n int) error {

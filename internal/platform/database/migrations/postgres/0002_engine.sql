@@ -78,7 +78,7 @@ CREATE TABLE engine_tick (
     name        text         NOT NULL,
     at          timestamptz  NOT NULL,
     created_at  timestamptz  NOT NULL,
-    PRIMARY KEY (name, at)
+    CONSTRAINT engine_tick_pkey PRIMARY KEY (name, at)
 );
 
 CREATE TABLE engine_notification (

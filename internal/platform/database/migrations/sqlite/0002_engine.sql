@@ -76,7 +76,7 @@ CREATE TABLE engine_tick (
     name        text         NOT NULL,
     at          datetime     NOT NULL,
     created_at  datetime     NOT NULL,
-    PRIMARY KEY (name, at)
+    CONSTRAINT engine_tick_pkey PRIMARY KEY (name, at)
 );
 
 CREATE TABLE engine_notification (
