@@ -175,7 +175,7 @@ func userExists(g *gorm.DB, q *web.Query, name, username string) error {
 		return nil
 	}
 	var n int64
-	if err := g.Table(`"user"`).Where("username = ? AND delete_datetime IS NULL", username).Count(&n).Error; err != nil {
+	if err := g.Table("user").Where("username = ? AND delete_datetime IS NULL", username).Count(&n).Error; err != nil {
 		return fmt.Errorf("find user of filter: %w", err)
 	}
 	if n == 0 {

@@ -353,4 +353,3 @@ func (s *Service) keepHistory(g *gorm.DB, id uuid.UUID, text string) error {
 	}
 	return nil
 }
-
