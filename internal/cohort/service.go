@@ -9,6 +9,7 @@
 package cohort
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"cohortflow/internal/engine"
 	"cohortflow/internal/platform/clock"
 	"cohortflow/internal/platform/database"
 )
@@ -28,13 +30,31 @@ type Config struct {
 	CountValidity time.Duration
 }
 
+// Rights answers what a user may do with the patients of cohorts; access does.
+type Rights interface {
+	// CohortRights are the user's rights on cohorts, in the order given: each cohort is the list of the virtual cohorts of its
+	// perimeters. holder is false for a user without any valid access.
+	CohortRights(ctx context.Context, username string, cohorts [][]string) (rights []GroupRights, holder bool, err error)
+}
+
+// GroupRights is what a user may do with the patients of one cohort (cohort.md 10.1).
+type GroupRights struct {
+	ReadNominative             bool `json:"read_patient_nomi"`
+	ReadPseudonymized          bool `json:"read_patient_pseudo"`
+	ExportCSVXLSXNominative    bool `json:"export_csv_xlsx_nomi"`
+	ExportJupyterNominative    bool `json:"export_jupyter_nomi"`
+	ExportJupyterPseudonymized bool `json:"export_jupyter_pseudo"`
+}
+
 // Service holds the rules. Build it with New; it is safe for concurrent use.
 type Service struct {
-	cfg   Config
-	db    *database.DB
-	clock clock.Clock
-	log   *slog.Logger
-	newID func() uuid.UUID
+	cfg    Config
+	db     *database.DB
+	clock  clock.Clock
+	log    *slog.Logger
+	engine *engine.Engine
+	rights Rights
+	newID  func() uuid.UUID
 }
 
 // Deps are what the service works with.
@@ -42,11 +62,14 @@ type Deps struct {
 	DB    *database.DB
 	Clock clock.Clock
 	Log   *slog.Logger
+	// Engine knows the kinds of jobs that Kinds describes.
+	Engine *engine.Engine
+	Rights Rights
 	// NewID makes the keys of rows (version 4, schema.md 2.5); uuid.New when nil.
 	NewID func() uuid.UUID
 }
 
-// New checks what it is given, and does no I/O.
+// New checks what it is given, and subscribes to the engine's changes of cohorts. It does no I/O.
 func New(cfg Config, deps Deps) (*Service, error) {
 	if cfg.SizeLimit == 0 {
 		cfg.SizeLimit = 20000
@@ -55,8 +78,8 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		cfg.CountValidity = 24 * time.Hour
 	}
 	var errs []error
-	if deps.DB == nil || deps.Clock == nil || deps.Log == nil {
-		errs = append(errs, errors.New("a database, a clock and a logger are needed"))
+	if deps.DB == nil || deps.Clock == nil || deps.Log == nil || deps.Engine == nil || deps.Rights == nil {
+		errs = append(errs, errors.New("a database, a clock, a logger, an engine and rights are needed"))
 	}
 	if cfg.SizeLimit < 0 || cfg.CountValidity < 0 {
 		errs = append(errs, errors.New("limits must be positive"))
@@ -67,7 +90,9 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if deps.NewID == nil {
 		deps.NewID = uuid.New
 	}
-	return &Service{cfg: cfg, db: deps.DB, clock: deps.Clock, log: deps.Log, newID: deps.NewID}, nil
+	s := &Service{cfg: cfg, db: deps.DB, clock: deps.Clock, log: deps.Log, engine: deps.Engine, rights: deps.Rights, newID: deps.NewID}
+	s.engine.Subscribe(KindCreate, s.sizeMeasure)
+	return s, nil
 }
 
 // base is the shared part of a new row.
