@@ -258,7 +258,7 @@ func (w *Worker) renewAll(ctx context.Context) {
 	if len(claims) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, w.engine.cfg.Renew)
+	ctx, cancel := context.WithTimeout(ctx, w.engine.cfg.Lease/2)
 	defer cancel()
 	begun := time.Now()
 	ours, err := w.engine.renew(ctx, claims)

@@ -12,8 +12,9 @@ var errEntrySize = errors.New("value too large")
 // budget is a reader that fails when too much is read before the budget is renewed: it bounds what the JSON decoder
 // holds in memory for one value.
 type budget struct {
-	from io.Reader
-	left int
+	from  io.Reader
+	whole int
+	left  int
 }
 
 func (b *budget) Read(p []byte) (int, error) {
@@ -28,7 +29,7 @@ func (b *budget) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (b *budget) renew() { b.left = maxEntry }
+func (b *budget) renew() { b.left = b.whole }
 
 // bundleReader reads one Bundle whose keys may come in any order.
 type bundleReader struct {
@@ -38,8 +39,8 @@ type bundleReader struct {
 	next   string
 }
 
-func newBundleReader(body io.Reader) *bundleReader {
-	b := &budget{from: body}
+func newBundleReader(body io.Reader, maxEntry int) *bundleReader {
+	b := &budget{from: body, whole: maxEntry}
 	b.renew()
 	return &bundleReader{budget: b, dec: json.NewDecoder(b)}
 }

@@ -42,6 +42,8 @@ type Config struct {
 	TestQueries bool   // TEST_FHIR_QUERIES: search with _count=0 before each translation
 	// Credential is what Search authenticates with; nil: nothing.
 	Credential Credential
+	// MaxEntry bounds one resource of a search in bytes: all of it that is held in memory (32 MiB).
+	MaxEntry int
 	// NewTraceID makes an X-Trace-Id; nil: a random uuid.
 	NewTraceID func() string
 }
@@ -65,6 +67,12 @@ func New(http *httpclient.Client, cfg Config) (*Client, error) {
 	}
 	if base.RawQuery != "" || base.Fragment != "" {
 		return nil, errors.New("fhir: FHIR_URL must have no query")
+	}
+	if cfg.MaxEntry < 0 {
+		return nil, errors.New("fhir: the size of a resource may not be negative")
+	}
+	if cfg.MaxEntry == 0 {
+		cfg.MaxEntry = 32 << 20
 	}
 	if cfg.NewTraceID == nil {
 		cfg.NewTraceID = uuid.NewString

@@ -14,9 +14,6 @@ import (
 	"cohortflow/internal/platform/httpclient"
 )
 
-// maxEntry bounds one entry of a page, the only thing of a search that is held in memory.
-const maxEntry = 32 << 20
-
 // Search is a question for many resources.
 type Search struct {
 	Type     string
@@ -90,7 +87,7 @@ func (c *Client) page(ctx context.Context, address string, credential Credential
 		return "", false, explain(err)
 	}
 	defer body.Close()
-	reader := newBundleReader(body)
+	reader := newBundleReader(body, c.cfg.MaxEntry)
 	more, err = reader.read(emit)
 	if err != nil {
 		return "", false, explainPage(err)

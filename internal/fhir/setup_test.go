@@ -35,7 +35,7 @@ func setup(t *testing.T, cfg Config, answer http.HandlerFunc) *bundle {
 	t.Cleanup(b.server.Close)
 	cfg.URL = b.server.URL + "/fhir"
 	cfg.NewTraceID = func() string { return "trace" }
-	client, err := New(newHTTP(t, httpclient.Config{}), cfg)
+	client, err := New(newHTTP(t, httpclient.Config{MaxBody: 1 << 20}), cfg)
 	require.NoError(t, err)
 	b.client = client
 	return b

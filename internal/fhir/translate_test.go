@@ -103,7 +103,7 @@ func TestTranslateAnswers(t *testing.T) {
 		"a page":           {answer: `<html>login</html>`, fault: "cannot be read"},
 		"half":             {answer: `{"resourceType":"Para`, fault: "cannot be read"},
 		"nothing":          {answer: ``, fault: "cannot be read"},
-		"huge":             {answer: `{"resourceType":"` + strings.Repeat("x", 33<<20) + `"}`, fault: "cannot be read"},
+		"huge":             {answer: `{"resourceType":"` + strings.Repeat("x", 2<<20) + `"}`, fault: "cannot be read"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

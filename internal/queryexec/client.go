@@ -158,7 +158,12 @@ func sentence(e *httpclient.Error) string {
 	case httpclient.ReasonMalformed:
 		return "QueryExecutor gave an answer that cannot be read."
 	}
-	return fmt.Sprintf("QueryExecutor refused the request (%s).", strings.TrimSpace(fmt.Sprintf("%d %s", e.Status, http.StatusText(e.Status))))
+	status := strings.TrimSpace(fmt.Sprintf("%d %s", e.Status, http.StatusText(e.Status)))
+	switch e.Status {
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return fmt.Sprintf("QueryExecutor is out of order (%s).", status)
+	}
+	return fmt.Sprintf("QueryExecutor refused the request (%s).", status)
 }
 
 // Cancel asks QueryExecutor to stop a job and tells what became of it: cancelled or finished. The text of an error is

@@ -115,13 +115,13 @@ func TestSubmitAnswers(t *testing.T) {
 		"half":                 {handler: reply(200, `{"status":"RUN`), outcome: OutcomeUnusable, text: "QueryExecutor gave an answer that cannot be read."},
 		"nothing":              {handler: reply(200, ""), outcome: OutcomeUnusable, text: "QueryExecutor gave an answer that cannot be read."},
 		"a list":               {handler: reply(200, "[]"), outcome: OutcomeUnusable, text: "QueryExecutor gave an answer that cannot be read."},
-		"huge":                 {handler: reply(200, `{"status":"`+strings.Repeat("x", 33<<20)+`"}`), outcome: OutcomeUnusable, text: "QueryExecutor gave an answer that cannot be read."},
+		"huge":                 {handler: reply(200, `{"status":"`+strings.Repeat("x", 2<<20)+`"}`), outcome: OutcomeUnusable, text: "QueryExecutor gave an answer that cannot be read."},
 		"stack trace":          {handler: reply(500, trace), outcome: OutcomeRejected, text: "QueryExecutor refused the request (500 Internal Server Error)."},
 		"400":                  {handler: reply(400, `{}`), outcome: OutcomeRejected, text: "QueryExecutor refused the request (400 Bad Request)."},
 		"elsewhere":            {handler: reply(302, ""), outcome: OutcomeRejected, text: "QueryExecutor refused the request (302 Found)."},
-		"gateway lost it":      {handler: reply(502, ""), outcome: OutcomeUnknown, text: "QueryExecutor refused the request (502 Bad Gateway)."},
-		"gateway waited":       {handler: reply(504, ""), outcome: OutcomeUnknown, text: "QueryExecutor refused the request (504 Gateway Timeout)."},
-		"gateway sent nothing": {handler: reply(503, ""), outcome: OutcomeNotAccepted, text: "QueryExecutor refused the request (503 Service Unavailable)."},
+		"gateway lost it":      {handler: reply(502, ""), outcome: OutcomeUnknown, text: "QueryExecutor is out of order (502 Bad Gateway)."},
+		"gateway waited":       {handler: reply(504, ""), outcome: OutcomeUnknown, text: "QueryExecutor is out of order (504 Gateway Timeout)."},
+		"gateway sent nothing": {handler: reply(503, ""), outcome: OutcomeNotAccepted, text: "QueryExecutor is out of order (503 Service Unavailable)."},
 		"too many":             {handler: reply(429, ""), outcome: OutcomeNotAccepted, text: "QueryExecutor refused the request (429 Too Many Requests)."},
 		"reset":                {handler: reset, outcome: OutcomeUnknown, text: "The connection to QueryExecutor broke before it answered."},
 		"breaks off": {handler: func(w http.ResponseWriter, _ *http.Request) {
@@ -131,7 +131,7 @@ func TestSubmitAnswers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			e := setupExecutor(t, httpclient.Config{}, c.handler)
+			e := setupExecutor(t, httpclient.Config{MaxBody: 1 << 20}, c.handler)
 			got, err := e.client.Submit(t.Context(), Job{ModeCreate, `{"input":{"secret":1}}`})
 			require.Len(t, e.calls(), 1, "never sent twice")
 			if c.outcome == "" {

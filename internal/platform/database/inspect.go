@@ -2,7 +2,6 @@ package database
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -298,7 +297,7 @@ func readCatalog(g *gorm.DB) (catalog, error) {
 		Given                       bool
 	}
 	if err := g.Raw(query).Scan(&rows).Error; err != nil {
-		return nil, errors.Join(errors.New("read the catalogue"), err)
+		return nil, fmt.Errorf("read the catalogue: %w", err)
 	}
 	tables := catalog{}
 	for _, r := range rows {

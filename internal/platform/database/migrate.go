@@ -205,10 +205,10 @@ func (r Report) String() string {
 		b.WriteString("Nothing is to be done.\n")
 	}
 	if r.PausedSchedules > 0 {
-		fmt.Fprintf(&b, "%d refresh schedules are older than the adoption and stay paused until ADOPTED_REFRESH_SCHEDULES=run.\n", r.PausedSchedules)
+		fmt.Fprintf(&b, "Refresh schedules older than the adoption, paused until ADOPTED_REFRESH_SCHEDULES=run: %d.\n", r.PausedSchedules)
 	}
 	for _, u := range r.Unfinished {
-		fmt.Fprintf(&b, "%d rows of %s were left %s by the old system (see: cohortflow adopt --settle).\n", u.Count, u.Table, u.Status)
+		fmt.Fprintf(&b, "Left by the old system in %s as %s (settled by: cohortflow adopt --settle): %d.\n", u.Table, u.Status, u.Count)
 	}
 	return b.String()
 }

@@ -1,6 +1,7 @@
 package database_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 
 	"cohortflow/internal/platform/database"
 	"cohortflow/internal/platform/database/databasetest"
+	"cohortflow/internal/platform/platformtest"
 )
 
 // open opens a database as it is for as long as the test lives.
@@ -32,7 +34,7 @@ func empties(t *testing.T) map[string]*database.DB {
 	t.Helper()
 	return map[string]*database.DB{
 		"SQLite":   open(t, "sqlite:"+filepath.Join(t.TempDir(), "empty.db")),
-		"Postgres": open(t, databasetest.EmptyPostgresURL(t)),
+		"Postgres": open(t, platformtest.PostgresURL(t)),
 	}
 }
 
@@ -53,7 +55,7 @@ func upstream(t *testing.T) *database.DB {
 	t.Helper()
 	text, err := os.ReadFile("testdata/schema.sql")
 	require.NoError(t, err)
-	db := open(t, databasetest.EmptyPostgresURL(t))
+	db := open(t, platformtest.PostgresURL(t))
 	exec(t, db, strings.NewReplacer("\nBEGIN;\n", "\n", "\nCOMMIT;\n", "\n").Replace(string(text)))
 	return db
 }
@@ -263,15 +265,15 @@ func dump(t *testing.T, db *database.DB) map[string]int64 {
 
 func TestMigrateConcurrently(t *testing.T) {
 	t.Parallel()
-	for kind, db := range empties(t) {
+	for kind, url := range map[string]string{
+		"SQLite":   "sqlite:" + filepath.Join(t.TempDir(), "new.db"),
+		"Postgres": platformtest.PostgresURL(t),
+	} {
 		t.Run(kind, func(t *testing.T) {
 			var wg sync.WaitGroup
-			errs, took := make([]error, 4), make([]int, 4)
+			errs, took := make([]error, 6), make([]int, 6)
 			for i := range errs {
-				wg.Go(func() {
-					report, err := database.Migrate(t.Context(), db, database.MigrateOptions{})
-					errs[i], took[i] = err, len(report.Steps)
-				})
+				wg.Go(func() { took[i], errs[i] = openAndMigrate(t, url) })
 			}
 			wg.Wait()
 			sum := 0
@@ -282,6 +284,16 @@ func TestMigrateConcurrently(t *testing.T) {
 			require.Equal(t, 2, sum, "exactly one of them took the steps")
 		})
 	}
+}
+
+// openAndMigrate does what each process does that starts, and returns the number of steps taken.
+func openAndMigrate(t *testing.T, url string) (int, error) {
+	db, err := database.Open(t.Context(), database.Config{URL: url})
+	if err != nil {
+		return 0, err
+	}
+	report, err := database.Migrate(t.Context(), db, database.MigrateOptions{})
+	return len(report.Steps), errors.Join(err, db.Close())
 }
 
 // leaveBehind writes what an old system had under way: a schedule, two live unfinished counts, a deleted and a finished one.
@@ -341,8 +353,8 @@ func TestAdopt(t *testing.T) {
 				require.EqualValues(t, 1, r.PausedSchedules)
 				require.Equal(t, []database.Unfinished{{Table: "cohort_datedmeasure", Status: "started", Count: 2}}, r.Unfinished)
 			}
-			require.Contains(t, report.String(), "1 refresh schedules are older than the adoption")
-			require.Contains(t, report.String(), "2 rows of cohort_datedmeasure were left started")
+			require.Contains(t, report.String(), "paused until ADOPTED_REFRESH_SCHEDULES=run: 1.")
+			require.Contains(t, report.String(), "Left by the old system in cohort_datedmeasure as started (settled by: cohortflow adopt --settle): 2.")
 			require.Empty(t, cmp.Diff(catalogue, pgCatalog(t, db)), "the old system's tables are as they were")
 			for table, n := range dump(t, db) {
 				if !strings.HasPrefix(table, "engine_") {
@@ -377,7 +389,7 @@ func TestMigrateRefuses(t *testing.T) {
 	}
 	bare := func(statements ...string) func(t *testing.T) *database.DB {
 		return func(t *testing.T) *database.DB {
-			db := open(t, databasetest.EmptyPostgresURL(t))
+			db := open(t, platformtest.PostgresURL(t))
 			exec(t, db, statements...)
 			return db
 		}

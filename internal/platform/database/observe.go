@@ -2,10 +2,12 @@ package database
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
 )
 
@@ -57,6 +59,9 @@ func (l observedLogger) Trace(ctx context.Context, begin time.Time, fc func() (s
 	if l.observers.count.Load() > 0 {
 		sql, _ := fc()
 		l.observers.tell(sql)
+	}
+	if errors.Is(err, gorm.ErrDuplicatedKey) || errors.Is(err, context.Canceled) {
+		err = nil // outcomes that callers expect; only their slowness is worth a line
 	}
 	l.Interface.Trace(ctx, begin, fc, err)
 }

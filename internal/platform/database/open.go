@@ -39,7 +39,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	case strings.HasPrefix(cfg.URL, "sqlite:"):
 		db, err = openSQLite(cfg, statements)
 	default:
-		return nil, errors.New("open database: the URL must begin with postgres:// or sqlite:")
+		return nil, errors.New("open database: the URL begins with neither postgres:// nor sqlite: as it must")
 	}
 	if err != nil {
 		return nil, err
@@ -98,6 +98,9 @@ func readInUTC(_ context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
+// uriPath escapes what would end the path in SQLite's file URI.
+var uriPath = strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23")
+
 func openSQLite(cfg Config, statements *observers) (*DB, error) {
 	path := strings.TrimPrefix(strings.TrimPrefix(cfg.URL, "sqlite:"), "//")
 	if path == "" {
@@ -111,7 +114,7 @@ func openSQLite(cfg Config, statements *observers) (*DB, error) {
 		return nil, fmt.Errorf("open sqlite database: %w", err)
 	}
 	_ = file.Close()
-	dsn := "file:" + path + "?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)" +
+	dsn := "file:" + uriPath.Replace(path) + "?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)" +
 		"&_pragma=foreign_keys(0)&_txlock=immediate"
 	write, err := openSQLiteHandle(dsn, 1, gormConfig(cfg, statements))
 	if err != nil {

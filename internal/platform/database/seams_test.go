@@ -3,6 +3,7 @@ package database_test
 import (
 	"context"
 	"encoding/json"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -383,5 +384,25 @@ func TestOpenRefuses(t *testing.T) {
 		_, err := database.Open(t.Context(), database.Config{URL: url})
 		require.Error(t, err, name)
 		require.NotContains(t, err.Error(), "secret", name)
+	}
+}
+
+func TestOpenTakesAnyFileName(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, name := range []string{"plain.db", "what?.db", "a#b.db", "100%.db", "%41.db", "é à.db", "a&b=c.db"} {
+		db := open(t, "sqlite:"+filepath.Join(dir, name))
+		exec(t, db, "CREATE TABLE t (n integer)")
+		info, err := os.Stat(filepath.Join(dir, name))
+		require.NoError(t, err)
+		require.EqualValues(t, 0o600, info.Mode().Perm())
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*.db"))
+	require.NoError(t, err)
+	require.Len(t, files, 7)
+	for _, f := range files {
+		info, err := os.Stat(f)
+		require.NoError(t, err)
+		require.NotZero(t, info.Size(), f)
 	}
 }

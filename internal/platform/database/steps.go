@@ -1,8 +1,11 @@
 package database
 
 import (
+	"crypto/sha256"
 	"embed"
+	"encoding/hex"
 	"fmt"
+	"io"
 	"regexp"
 	"strings"
 )
@@ -26,6 +29,22 @@ func (s step) sql(d Dialect) (string, error) {
 		return "", fmt.Errorf("read migration %d (%s): %w", s.version, s.name, err)
 	}
 	return string(text), nil
+}
+
+// SchemaHash tells versions of the schema apart: it changes with each migration and seed. Tests name their templates by it.
+func SchemaHash() (string, error) {
+	h := sha256.New()
+	for _, d := range []Dialect{Postgres, SQLite} {
+		for _, s := range steps {
+			text, err := s.sql(d)
+			if err != nil {
+				return "", err
+			}
+			_, _ = io.WriteString(h, text) // a hash never fails
+		}
+	}
+	_, _ = fmt.Fprint(h, rights, ledgerText)
+	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // column is what a table must offer, or offers.

@@ -9,64 +9,67 @@ import (
 	"cohortflow/internal/platform/lifecycle"
 )
 
-// Source is a timeline whose entries are numbered: what one process missed can be read again by number.
-type Source interface {
-	// Last is the number of the newest entry, 0 for none.
-	Last(ctx context.Context) (int64, error)
-	// After hands the entries beyond a number to each, in order, and returns the number from which to go on.
-	After(ctx context.Context, after int64, each func(ctx context.Context, entry any) error) (int64, error)
-}
-
 // Follower reads a timeline as it grows and delivers each entry once to this process. Nudges (a message from whoever
 // wrote) make it look at once; the pause between two looks bounds what a lost nudge delays. A dead Redis therefore
 // delays, but never loses.
-type Follower struct {
+type Follower[T any] struct {
 	lifecycle.Base
-	source  Source
-	deliver func(ctx context.Context, entry any) error
-	nudge   chan struct{}
-	pause   time.Duration
-	after   int64
+	cfg   FollowerConfig[T]
+	nudge chan struct{}
+	next  func(ctx context.Context) ([]T, error)
 }
 
-// NewFollower delivers the entries that are written from its start on. A pause of zero means one second.
-func NewFollower(log *slog.Logger, source Source, pause time.Duration, deliver func(ctx context.Context, entry any) error) *Follower {
-	if pause == 0 {
-		pause = time.Second
+// FollowerConfig is read once, by NewFollower.
+type FollowerConfig[T any] struct {
+	Log *slog.Logger
+	// Begin returns what reads the entries written from now on: some at a time, none when all are read.
+	Begin func(ctx context.Context) (next func(ctx context.Context) ([]T, error), err error)
+	// Deliver hands an entry to whom it concerns in this process. An entry that cannot be delivered is logged and passed
+	// over: its user is told again at the next connection.
+	Deliver func(ctx context.Context, entry T) error
+	// Pause is the time between two looks without a nudge (1 s).
+	Pause time.Duration
+}
+
+// NewFollower does no I/O.
+func NewFollower[T any](cfg FollowerConfig[T]) *Follower[T] {
+	if cfg.Pause == 0 {
+		cfg.Pause = time.Second
 	}
-	return &Follower{Base: lifecycle.Base{Log: log, Name: "follower"}, source: source, deliver: deliver, nudge: make(chan struct{}, 1), pause: pause}
+	return &Follower[T]{Base: lifecycle.Base{Log: cfg.Log, Name: "follower"}, cfg: cfg, nudge: make(chan struct{}, 1)}
 }
 
 // Start implements lifecycle.Service.
-func (f *Follower) Start(ctx context.Context) error {
-	last, err := f.source.Last(ctx)
+func (f *Follower[T]) Start(ctx context.Context) error {
+	next, err := f.cfg.Begin(ctx)
 	if err != nil {
 		return fmt.Errorf("follow the timeline: %w", err)
 	}
-	f.after = last
-	return f.Every(ctx, f.pause, f.nudge, f.pass)
+	f.next = next
+	return f.Every(ctx, f.cfg.Pause, f.nudge, f.pass)
 }
 
 // Nudge has it look at once; it never blocks.
-func (f *Follower) Nudge() {
+func (f *Follower[T]) Nudge() {
 	select {
 	case f.nudge <- struct{}{}:
 	default:
 	}
 }
 
-// pass delivers what is new. An entry that cannot be delivered is logged and passed over: its user asks again or is told
-// at the next connection.
-func (f *Follower) pass(ctx context.Context) error {
-	next, err := f.source.After(ctx, f.after, func(ctx context.Context, entry any) error {
-		if err := f.deliver(ctx, entry); err != nil {
-			f.Log.WarnContext(ctx, "follower: an entry could not be delivered", "error", err)
+func (f *Follower[T]) pass(ctx context.Context) error {
+	for {
+		entries, err := f.next(ctx)
+		if err != nil {
+			return fmt.Errorf("read the timeline: %w", err)
 		}
-		return ctx.Err()
-	})
-	f.after = max(f.after, next)
-	if err != nil {
-		return fmt.Errorf("read the timeline: %w", err)
+		if len(entries) == 0 {
+			return nil
+		}
+		for _, entry := range entries {
+			if err := f.cfg.Deliver(ctx, entry); err != nil {
+				f.Log.WarnContext(ctx, "follower: an entry could not be delivered", "error", err)
+			}
+		}
 	}
-	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"cohortflow/internal/platform/database"
+	"cohortflow/internal/platform/platformtest"
 )
 
 // Each runs test twice, as parallel subtests: on SQLite and on PostgreSQL, each time with a fresh migrated database.
@@ -45,7 +46,16 @@ func Postgres(t testing.TB) *database.DB {
 	return open(t, PostgresURL(t))
 }
 
-// Open opens any database for as long as the test lives.
+// PostgresURL is the URL of a fresh migrated PostgreSQL database that lives as long as the test, for tests that start
+// processes.
+func PostgresURL(t testing.TB) string {
+	t.Helper()
+	hash, err := database.SchemaHash()
+	require.NoError(t, err)
+	return platformtest.Template{Name: "migrated", Hash: hash, Build: migrate}.PostgresURL(t)
+}
+
+// open opens any database for as long as the test lives.
 func open(t testing.TB, url string) *database.DB {
 	t.Helper()
 	db, err := database.Open(t.Context(), database.Config{URL: url, MaxConns: 10})
