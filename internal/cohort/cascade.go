@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"gorm.io/gorm"
 
+	"cohortflow/internal/engine"
 	"cohortflow/internal/identity"
 	"cohortflow/internal/platform/database"
 	"cohortflow/internal/platform/fault"
@@ -84,7 +85,32 @@ func deleteRows[T tabler](ctx context.Context, s *Service, tx *database.Tx, q *g
 	if err := d.root(table, found); err != nil {
 		return err
 	}
-	return d.nullify()
+	if err := d.nullify(); err != nil {
+		return err
+	}
+	return s.endJobs(ctx, tx, d.gone)
+}
+
+// endJobs ends the jobs of deleted rows silently (decision 23): they are stopped at QueryExecutor, and nobody is told.
+func (s *Service) endJobs(ctx context.Context, tx *database.Tx, gone map[string][]uuid.UUID) error {
+	var events []engine.Event
+	for table, kind := range map[string]string{
+		"cohort_datedmeasure": KindCount, "cohort_cohortresult": KindCreate, "cohort_feasibilitystudy": KindStudy} {
+		ids, err := jobIDs(tx, kind, gone[table])
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			events = append(events, engine.Event{JobID: id, Name: engine.Deleted, Actor: "deletion"})
+		}
+	}
+	if len(events) == 0 {
+		return nil
+	}
+	if _, err := s.engine.ApplyTx(ctx, tx, events...); err != nil {
+		return fmt.Errorf("end the jobs of deleted rows: %w", err)
+	}
+	return nil
 }
 
 // deletion is one logical delete with its cascade (schema.md 4.3, 4.4): a constant number of statements, however many rows.

@@ -18,7 +18,8 @@ func (s *Service) Table() web.Table {
 	a := &api{s}
 	t := web.Table{{Method: http.MethodGet, Path: "/cohort/", Summary: "Index of the resources", Tag: "cohort",
 		Out: map[string]string{}, For: web.AnyUser, Do: a.index}}
-	for _, part := range []web.Table{a.folderRoutes(), a.requestRoutes(), a.snapshotRoutes()} {
+	for _, part := range []web.Table{a.folderRoutes(), a.requestRoutes(), a.snapshotRoutes(),
+		a.measureRoutes(), a.cohortRoutes()} {
 		t = append(t, part...)
 	}
 	return t
@@ -117,4 +118,34 @@ func (a *api) snapshotRoutes() web.Table {
 		t = append(t, r.table()...)
 	}
 	return t
+}
+
+func (a *api) measureRoutes() web.Table {
+	t := crud{path: "/cohort/dated-measures/", one: "/cohort/dated-measures/:uuid/", tag: "counts",
+		view: "cohort.views.dated_measure.DatedMeasureViewSet", who: web.OwnerOrJobs, body: countBody{}, out: measureView{},
+		page: web.PageOf[measureView]{}, list: a.listMeasures, get: a.getMeasure, create: a.createMeasure, change: a.reportMeasure}.table()
+	for i := range t {
+		if t[i].Method == http.MethodPatch {
+			t[i].Summary, t[i].Body = "Report a count (QueryExecutor)", reportBody{}
+		}
+	}
+	return t
+}
+
+func (a *api) cohortRoutes() web.Table {
+	t := crud{path: "/cohort/cohorts/", one: "/cohort/cohorts/:uuid/", tag: "cohorts", view: "cohort.views.cohort_result.CohortResultViewSet",
+		who: web.OwnerOrJobs, body: cohortBody{}, out: cohortView{}, page: web.PageOf[cohortView]{},
+		query: append([]web.Param{{Name: "name", Type: "string", Doc: "part of the name, in any case"},
+			{Name: "min_result_size", Type: "number"}, {Name: "max_result_size", Type: "number"}, {Name: "request_id", Type: "uuid"},
+			{Name: "favorite", Type: "boolean"}, {Name: "group_id", Type: "string", Doc: "comma list"},
+			{Name: "status", Type: "string", Doc: "comma list"}, {Name: "parent_cohort", Type: "uuid"},
+			{Name: "is_sample", Type: "boolean"}, {Name: "exportable", Type: "boolean"}, searchParam,
+			orderingParam("created_at", "modified_at", "name", "result_size", "favorite", "request")}, createdParams...),
+		list: a.listCohorts, get: a.getCohort, create: a.createCohort, change: a.changeCohort, del: deleter[Cohort](a, "uuid")}.table()
+	return append(t,
+		web.Route{Method: http.MethodGet, Path: "/cohort/cohorts/jobs/active/", Summary: "Number of creations under way, of all users",
+			Tag: "cohorts", Out: jobsCount{}, For: web.Anyone, Do: a.activeJobs},
+		web.Route{Method: http.MethodGet, Path: "/cohort/cohorts/cohort-rights/", Summary: "What the caller may do with the patients of cohorts",
+			Tag: "cohorts", Query: []web.Param{{Name: "group_id", Type: "string", Doc: "comma list"}}, Out: []cohortRight{}, For: web.AnyUser,
+			Do: a.cohortRights})
 }
