@@ -131,7 +131,7 @@ func New(cfg Config, kinds ...Kind) (*Engine, error) {
 		writers = 1 // it has one connection for writing
 	}
 	e.commits = newBatcher(writers, batchSize, e.commitBatch)
-	e.claims = newBatcher(writers, batchSize, e.claimBatch)
+	e.claims = newBatcher(1, batchSize, e.claimBatch)
 	e.waker = newWaker(e)
 	return e, nil
 }
