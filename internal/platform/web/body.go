@@ -49,6 +49,15 @@ func Body(c *gin.Context) (Object, error) {
 	return o, nil
 }
 
+// ReadBody is the body if a handler has decoded it.
+func ReadBody(c *gin.Context) (Object, bool) {
+	o, ok := c.Get(bodyKey)
+	if !ok {
+		return nil, false
+	}
+	return o.(Object), true
+}
+
 func decodeBody(contentType string, raw []byte) (Object, error) {
 	if len(bytes.TrimSpace(raw)) == 0 {
 		return Object{}, nil

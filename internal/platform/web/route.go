@@ -18,12 +18,15 @@ type Who string
 
 // The callers that routes distinguish. A service may refuse more than this, never less.
 const (
-	Anyone       Who = "anyone"        // not even authenticated
-	AnyUser      Who = "any user"      // whoever is authenticated
-	FullAdmin    Who = "full admin"    // holder of a valid access with right_full_admin
-	Owner        Who = "owner"         // any user, on rows of their own
-	OwnerOrJobs  Who = "owner or jobs" // users on their own rows; applicative users GET and PATCH everybody's
+	NoAuth       Who = "no authentication" // credentials are not even looked at
+	Anyone       Who = "anyone"            // not even authenticated
+	AnyUser      Who = "any user"          // whoever is authenticated
+	FullAdmin    Who = "full admin"        // holder of a valid access with right_full_admin
+	Owner        Who = "owner"             // any user, on rows of their own
+	OwnerOrJobs  Who = "owner or jobs"     // users on their own rows; applicative users GET and PATCH everybody's
 	OwnerOrAdmin Who = "owner or admin"
+	UserManager  Who = "user manager" // holder of right_manage_users; anybody authenticated for GET
+	Maintainer   Who = "maintainer"   // full admin, rollout or applicative user; anyone for GET
 )
 
 // Param documents a query parameter of a route.
@@ -108,7 +111,7 @@ func (s *Server) register(t Table) {
 func (s *Server) refuseMethod(t Table, path string, allowed []string) gin.HandlerFunc {
 	who := Anyone
 	for _, r := range t {
-		if r.Path == path && r.For != Anyone {
+		if r.Path == path && r.For != Anyone && r.For != NoAuth {
 			who = r.For
 		}
 	}

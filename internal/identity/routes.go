@@ -1,0 +1,144 @@
+package identity
+
+import (
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"cohortflow/internal/platform/web"
+)
+
+// UserView is a user as every endpoint shows one (system.md 5.1); the two last are display names.
+type UserView struct {
+	Username    string  `json:"username"`
+	Firstname   *string `json:"firstname"`
+	Lastname    *string `json:"lastname"`
+	Email       *string `json:"email"`
+	DisplayName string  `json:"display_name"`
+	CreatedBy   *string `json:"created_by"`
+	UpdatedBy   *string `json:"updated_by"`
+}
+
+func viewOf(u User, createdBy, updatedBy *string) UserView {
+	return UserView{Username: u.Username, Firstname: u.Firstname, Lastname: u.Lastname, Email: u.Email, DisplayName: u.DisplayName(), CreatedBy: createdBy, UpdatedBy: updatedBy}
+}
+
+type loginBody struct {
+	Username    string `json:"username,omitempty"`
+	Password    string `json:"password,omitempty"`
+	AuthCode    string `json:"auth_code,omitempty"`
+	RedirectURI string `json:"redirect_uri,omitempty"`
+}
+
+type loginView struct {
+	User      UserView    `json:"user"`
+	LastLogin millisecond `json:"last_login"`
+	Pair
+}
+
+// millisecond is the datetime form of sign-in answers: at most three digits of a second (system.md 2.4).
+type millisecond time.Time
+
+// MarshalJSON implements json.Marshaler.
+func (m millisecond) MarshalJSON() ([]byte, error) {
+	t := time.Time(m).UTC()
+	if t.Nanosecond() == 0 {
+		return []byte(t.Format(`"2006-01-02T15:04:05Z"`)), nil
+	}
+	return []byte(t.Format(`"2006-01-02T15:04:05.000Z"`)), nil
+}
+
+type refreshBody struct {
+	RefreshToken string `json:"refresh_token"`
+}
+
+type routes struct{ service *Service }
+
+// Table is signing in and out (contract: system.md 3.6, 3.7).
+func (s *Service) Table() web.Table {
+	r := routes{s}
+	return web.Table{
+		{Method: "POST", Path: "/auth/login/", Summary: "Sign in by password or by the code of an identity provider", Tag: "auth",
+			Body: loginBody{}, Out: loginView{}, For: web.NoAuth, View: "admin_cohort.views.auth.LoginView", Action: "post", Do: r.login},
+		{Method: "POST", Path: "/auth/refresh/", Summary: "Exchange a refresh token for a new pair", Tag: "auth",
+			Body: refreshBody{}, Out: Pair{}, For: web.AnyUser, Do: r.refresh},
+		{Method: "POST", Path: "/auth/logout/", Summary: "Sign out", Tag: "auth",
+			Body: refreshBody{}, Out: struct{}{}, For: web.AnyUser, Do: r.logout},
+	}
+}
+
+func (r routes) login(c *gin.Context) error {
+	body, err := web.Body(c)
+	if err != nil {
+		return err
+	}
+	var login Login
+	switch method := Method(c); method {
+	case "JWT":
+		f := web.FieldsOf(body, false)
+		username, password := f.String("username", web.Required), f.String("password", web.Required)
+		if err := f.Err(); err != nil {
+			return err
+		}
+		login, err = r.service.ByPassword(c.Request.Context(), username.Value, password.Value)
+	case "OIDC":
+		for _, key := range []string{"auth_code", "redirect_uri"} {
+			if _, there := body[key]; !there {
+				return unauthorized("Missing `'" + key + "'`")
+			}
+		}
+		code, _ := body["auth_code"].(string)
+		uri, _ := body["redirect_uri"].(string)
+		login, err = r.service.ByCode(c.Request.Context(), code, uri)
+	default:
+		err = unknownMethod(method)
+	}
+	if err != nil {
+		return err
+	}
+	// The request log tells who signed in, not that nobody did.
+	Remember(c, Caller{Username: login.User.Username, RealUsername: login.User.Username, DisplayName: login.User.DisplayName()})
+	web.JSON(c, http.StatusOK, loginView{
+		User: viewOf(login.User, login.CreatedBy, login.UpdatedBy), LastLogin: millisecond(login.At), Pair: login.Pair})
+	return nil
+}
+
+func (r routes) refresh(c *gin.Context) error {
+	body, err := web.Body(c)
+	if err != nil {
+		return err
+	}
+	token, isText := body["refresh_token"].(string)
+	if !isText || token == "" {
+		return badRequest("`refresh_token` is required")
+	}
+	pair, err := r.service.Refresh(c.Request.Context(), Method(c), token)
+	if err != nil {
+		return err
+	}
+	web.JSON(c, http.StatusOK, pair)
+	return nil
+}
+
+// logout expires the cookies that browsers of existing users still hold, whatever becomes of the rest (system.md 2.12).
+func (r routes) logout(c *gin.Context) error {
+	for _, name := range []string{"csrftoken", "sessionid"} {
+		http.SetCookie(c.Writer, &http.Cookie{Name: name, Path: "/", MaxAge: -1, SameSite: http.SameSiteLaxMode})
+	}
+	body, err := web.Body(c)
+	if err != nil {
+		return err
+	}
+	refresh, _ := body["refresh_token"].(string)
+	access := ""
+	if parts := strings.Fields(c.GetHeader("Authorization")); len(parts) == 2 {
+		access = parts[1]
+	}
+	if err := r.service.Logout(c.Request.Context(), Method(c), access, refresh); err != nil {
+		return err
+	}
+	web.JSON(c, http.StatusOK, struct{}{})
+	return nil
+}

@@ -1,0 +1,198 @@
+// Package maintenance plans maintenance phases, refuses requests while one is on, and has everybody told (contract:
+// system.md, section 7; decision 11). The API, the periodic notifier and the fronts call it. It stops no job: what runs
+// goes on, and callbacks come through.
+package maintenance
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"cohortflow/internal/identity"
+	"cohortflow/internal/platform/clock"
+	"cohortflow/internal/platform/fault"
+	"cohortflow/internal/platform/web"
+)
+
+// Config is what Service is built from.
+type Config struct {
+	Store *Store
+	Clock clock.Clock
+	// OpensGate tells whether a request carries the key of a machine that works on.
+	OpensGate func(c *gin.Context) bool
+	// Authenticate finds the caller; IsFullAdmin tells whether they are one. Asked only during a full maintenance.
+	Authenticate func(c *gin.Context) error
+	IsFullAdmin  func(ctx context.Context, username string) (bool, error)
+	// Broadcast tells everybody connected, in all processes, about a phase.
+	Broadcast func(ctx context.Context, phaseID int64, active bool) error
+}
+
+// Service holds the rules of maintenance phases.
+type Service struct{ cfg Config }
+
+// NewService keeps cfg.
+func NewService(cfg Config) *Service { return &Service{cfg: cfg} }
+
+var types = []string{"partial", "full"}
+
+// Create plans a phase.
+func (s *Service) Create(ctx context.Context, body web.Object) (Phase, error) {
+	p := Phase{Type: "partial"}
+	if err := read(web.FieldsOf(body, false), &p); err != nil {
+		return Phase{}, err
+	}
+	now := s.cfg.Clock.Now()
+	p.InsertDatetime, p.UpdateDatetime = &now, &now
+	return p, s.cfg.Store.Create(ctx, &p)
+}
+
+// read takes the fields of a body; a partial one is judged together with what is stored.
+func read(f *web.Fields, p *Phase) error {
+	p.Subject = f.String("subject", web.Required).Or(p.Subject)
+	if m := f.String("message", web.Nullable); m.Set {
+		p.Message = m.Ptr()
+	}
+	p.Type = f.Choice("type", types).Or(p.Type)
+	p.StartDatetime = f.Time("start_datetime", web.Required).Or(p.StartDatetime)
+	p.EndDatetime = f.Time("end_datetime", web.Required).Or(p.EndDatetime)
+	if err := f.Err(); err != nil {
+		return err
+	}
+	if p.StartDatetime.After(p.EndDatetime) {
+		return fault.Field(fault.NonField, "end_datetime is lower than start_datetime")
+	}
+	return nil
+}
+
+// Change edits a phase.
+func (s *Service) Change(ctx context.Context, id int64, body web.Object) (Phase, error) {
+	return s.cfg.Store.Change(ctx, id, func(p *Phase) error {
+		now := s.cfg.Clock.Now()
+		p.UpdateDatetime = &now
+		return read(web.FieldsOf(body, true), p)
+	})
+}
+
+// Delete removes a phase, and tells everybody that it is over if it was on and no other is.
+func (s *Service) Delete(ctx context.Context, id int64) error {
+	now := s.cfg.Clock.Now()
+	p, err := s.cfg.Store.Change(ctx, id, func(p *Phase) error {
+		p.DeleteDatetime = &now
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if p.StartDatetime.After(now) || p.EndDatetime.Before(now) {
+		return nil
+	}
+	return s.tell(ctx, p, false)
+}
+
+// Notify is the periodic check, every minute: who is connected hears of a phase at its start, at its end, and every
+// minute while it is on (system.md 7.6).
+func (s *Service) Notify(ctx context.Context) error {
+	now := s.cfg.Clock.Now()
+	phases, err := s.cfg.Store.Touching(ctx, now.Add(-time.Minute), now)
+	if err != nil {
+		return err
+	}
+	next, err := s.cfg.Store.Next(ctx, now)
+	if err != nil {
+		return err
+	}
+	if next != nil && next.Active(now) {
+		if err := s.tell(ctx, *next, true); err != nil {
+			return err
+		}
+	}
+	for _, p := range phases {
+		if !p.Active(now) && !p.EndDatetime.After(now) {
+			if err := s.tell(ctx, p, false); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// tell broadcasts a phase, unless it is over while another one is on: an end must not hide the other from the fronts.
+func (s *Service) tell(ctx context.Context, p Phase, active bool) error {
+	if !active {
+		next, err := s.cfg.Store.Next(ctx, s.cfg.Clock.Now())
+		if err != nil {
+			return err
+		}
+		if next != nil && next.ID != p.ID && next.Active(s.cfg.Clock.Now()) {
+			return nil
+		}
+	}
+	if err := s.cfg.Broadcast(ctx, p.ID, active); err != nil {
+		return fmt.Errorf("tell everybody about a maintenance: %w", err)
+	}
+	return nil
+}
+
+// closed is the body of a refusal during a maintenance.
+type closed struct {
+	Message          string       `json:"message"`
+	MaintenanceStart web.Datetime `json:"maintenance_start"`
+	MaintenanceEnd   web.Datetime `json:"maintenance_end"`
+	Active           bool         `json:"active"`
+}
+
+// Gate is web.Config.Gate. A partial maintenance refuses changes; a full one refuses everything but signing in,
+// maintenances, machines, and what full admins read (decision 11).
+func (s *Service) Gate(c *gin.Context) error {
+	path := c.Request.URL.Path
+	if path == "/healthz" || path == "/readyz" || path == "/ws" || path == "/ws/" || strings.HasPrefix(path, "/auth/") || strings.HasPrefix(path, "/maintenances/") {
+		return nil
+	}
+	ctx := c.Request.Context()
+	now := s.cfg.Clock.Now()
+	p, err := s.cfg.Store.Next(ctx, now)
+	if err != nil || p == nil || !p.Active(now) {
+		return err
+	}
+	reads := c.Request.Method == "GET" || c.Request.Method == "HEAD" || c.Request.Method == "OPTIONS"
+	if reads && p.Type != "full" || s.cfg.OpensGate(c) {
+		return nil
+	}
+	if reads {
+		if admin, err := s.isAdmin(c); err != nil || admin {
+			return err
+		}
+	}
+	reason := "None"
+	if p.Message != nil {
+		reason = *p.Message
+	}
+	return fault.Refused{Status: 503, Body: closed{
+		Message:          fmt.Sprintf("The server is unavailable for maintenance up to %s for the following reason: %s", p.EndDatetime.UTC().Format("02/01/2006, 15:04:05"), reason),
+		MaintenanceStart: web.Datetime(p.StartDatetime.Truncate(time.Millisecond)), MaintenanceEnd: web.Datetime(p.EndDatetime.Truncate(time.Millisecond)), Active: true,
+	}}
+}
+
+func (s *Service) isAdmin(c *gin.Context) (bool, error) {
+	if err := s.cfg.Authenticate(c); err != nil {
+		return false, err
+	}
+	caller := identity.CallerOf(c)
+	if !caller.Authenticated() {
+		return false, nil
+	}
+	return s.cfg.IsFullAdmin(c.Request.Context(), caller.Username)
+}
+
+// Next is the phase that the fronts should know of; nil for none.
+func (s *Service) Next(ctx context.Context) (*Phase, error) {
+	return s.cfg.Store.Next(ctx, s.cfg.Clock.Now())
+}
+
+// Phase is one phase, deleted or not: an announcement may be about one that was just deleted.
+func (s *Service) Phase(ctx context.Context, id int64) (Phase, error) {
+	return s.cfg.Store.Any(ctx, id)
+}

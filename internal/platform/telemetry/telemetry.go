@@ -1,0 +1,129 @@
+// Package telemetry makes the logger and the metrics of a process, and the listener that shows the metrics: one of its
+// own, since the fronts' proxy exposes the main one. app uses it. Nothing it emits names a person, a query or a token:
+// labels are routes, kinds, states and task names.
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Logger writes JSON lines of the given level (debug, info, warn, error) and above.
+func Logger(w io.Writer, level, process string) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, fmt.Errorf("LOG_LEVEL: %w", err)
+	}
+	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: l})).With("process", process), nil
+}
+
+// Metrics are those of one process.
+type Metrics struct {
+	registry *prometheus.Registry
+	requests *prometheus.HistogramVec
+}
+
+// NewMetrics registers the Go runtime's metrics and the requests'.
+func NewMetrics() *Metrics {
+	m := &Metrics{registry: prometheus.NewRegistry(), requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "cohortflow_http_request_seconds", Help: "Duration of answered requests, by route pattern.",
+		Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10, 60},
+	}, []string{"method", "route", "status"})}
+	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), m.requests)
+	return m
+}
+
+// Observe is web.Config.Observe.
+func (m *Metrics) Observe(method, route string, status int, took time.Duration) {
+	if route == "" {
+		route = "none" // an unknown path: its text must not become a label
+	}
+	m.requests.WithLabelValues(method, route, strconv.Itoa(status)).Observe(took.Seconds())
+}
+
+// Gauges adds figures that are read when somebody looks: name → help, and a function that gives the values by label.
+func (m *Metrics) Gauges(name, help, label string, read func(ctx context.Context) (map[string]float64, error)) {
+	m.registry.MustRegister(&gauges{desc: prometheus.NewDesc(name, help, []string{label}, nil), read: read})
+}
+
+type gauges struct {
+	desc *prometheus.Desc
+	read func(ctx context.Context) (map[string]float64, error)
+}
+
+// Describe implements prometheus.Collector.
+func (g *gauges) Describe(ch chan<- *prometheus.Desc) { ch <- g.desc }
+
+// Collect implements prometheus.Collector.
+func (g *gauges) Collect(ch chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	values, err := g.read(ctx)
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(g.desc, err)
+		return
+	}
+	for label, value := range values {
+		ch <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, value, label)
+	}
+}
+
+// Handler shows the metrics.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
+}
+
+// HTTPServer is an http.Server as a lifecycle.Service. Its Start fails at once when the address cannot be had.
+type HTTPServer struct {
+	Name    string
+	Addr    string
+	Handler http.Handler
+	Log     *slog.Logger
+
+	server   *http.Server
+	listener net.Listener
+}
+
+// Start listens and serves.
+func (s *HTTPServer) Start(ctx context.Context) error {
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "tcp", s.Addr)
+	if err != nil {
+		return fmt.Errorf("%s cannot listen on %s (is it in use? set another address): %w", s.Name, s.Addr, err)
+	}
+	s.listener = listener
+	s.server = &http.Server{Handler: s.Handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+		ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug)}
+	go func() {
+		if err := s.server.Serve(listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			s.Log.Error(s.Name+" stopped serving", "error", err)
+		}
+	}()
+	return nil
+}
+
+// Address is where it listens: the port that ":0" became.
+func (s *HTTPServer) Address() string { return s.listener.Addr().String() }
+
+// Stop lets requests finish, for as long as ctx allows.
+func (s *HTTPServer) Stop(ctx context.Context) error {
+	if s.server == nil {
+		return nil
+	}
+	if err := s.server.Shutdown(ctx); err != nil {
+		_ = s.server.Close()
+		return fmt.Errorf("stop %s: %w", s.Name, err)
+	}
+	return nil
+}
