@@ -106,7 +106,8 @@ func (a *App) buildIdentity(p *parts) (err error) {
 	}
 	per := a.cfg.Perimeters
 	p.access, err = access.NewService(access.Config{ValidityDays: per.DefaultValidityDays, FirstAlertDays: per.FirstAlertDays, SecondAlertDays: per.SecondAlertDays,
-		Alerts: bool(per.EnableAlerts), ManagersLink: per.ManagersLink, PerimeterTypes: per.Types, RootPerimeterID: per.RootID}, a.db, a.opts.Clock, a.log, accounts{p.users}, p.mail)
+		Alerts: bool(per.EnableAlerts), ManagersLink: per.ManagersLink, PerimeterTypes: per.Types, RootPerimeterID: per.RootID}, a.db, a.opts.Clock, a.log,
+		access.Peers{Users: accounts{p.users}, Mailer: postman{a, p}})
 	if err != nil {
 		return err
 	}

@@ -45,6 +45,7 @@ func (a *App) periodics(p *parts) []periodic {
 // handleTasks registers the handlers of the tasks that belong to no capability alone.
 func (a *App) handleTasks(p *parts) error {
 	p.engine.Handle(tasks.Notify, a.notify)
+	postman{a, p}.handle()
 	for _, task := range a.periodics(p) {
 		p.engine.Handle(task.spec, func(ctx context.Context, claim engine.Claim) error {
 			if err := task.run(ctx); err != nil {
