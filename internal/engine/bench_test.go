@@ -137,4 +137,3 @@ func quantiles(all []time.Duration) (median, p95 time.Duration) {
 	sorted := slices.Sorted(slices.Values(all))
 	return sorted[len(sorted)/2], sorted[len(sorted)*95/100]
 }
-

@@ -178,8 +178,10 @@ func (e *Engine) Done(ctx context.Context, claim Claim) error {
 	return err
 }
 
+// settle commits even if ctx has ended meanwhile, by a shutdown or the time limit: the work is done, and the row knows whether
+// the lease is still ours.
 func (e *Engine) settle(ctx context.Context, claim Claim, s *step) (Result, error) {
-	err := e.commit(&commitItem{ctx: ctx, step: s})
+	err := e.commit(&commitItem{ctx: context.WithoutCancel(ctx), step: s})
 	if err == nil && !s.keep {
 		claim.ended.Store(true)
 	}
