@@ -13,20 +13,15 @@ import (
 
 // ExpiryAlert is what somebody must know about the end of their accesses (accesses.md 17).
 type ExpiryAlert struct {
-	Username string
-	Email    string
-	// RecipientName is "Firstname Lastname (username)".
-	RecipientName string
+	Username string `json:"username"`
 	// ExpiryDays is the number of days that are left.
-	ExpiryDays int
-	// ManagersLink is where to ask for more; may be empty.
-	ManagersLink string
+	ExpiryDays int `json:"expiry_days"`
 }
 
-// Mailer owes mails.
+// Mailer owes mails. What it is given holds no personal data, so that it can be the payload of a task; names and addresses
+// are looked up by who sends.
 type Mailer interface {
-	// AccessesExpire owes the mail of template access_expiry_alert within the transaction; a worker sends it after the
-	// commit.
+	// AccessesExpire owes the mail of template access_expiry_alert within the transaction.
 	AccessesExpire(ctx context.Context, tx *database.Tx, alert ExpiryAlert) error
 	// OrbisReport owes the report of a synchronisation to the administrators; without any, nothing.
 	OrbisReport(ctx context.Context, tx *database.Tx, report OrbisReport) error
@@ -47,7 +42,7 @@ type expiringAccess struct {
 	StartDatetime  time.Time
 	EndDatetime    time.Time
 	InsertDatetime *time.Time
-	Holder         person `gorm:"embedded;embeddedPrefix:holder_"`
+	Username       string
 }
 
 // AlertExpiring tells those whose accesses are about to end: one mail for each user, access and threshold, even when a
@@ -67,7 +62,7 @@ func (s *Service) AlertExpiring(ctx context.Context) (mails int, err error) {
 		byUser := map[string][]expiringAccess{}
 		for _, a := range ending {
 			if s.due(a, threshold, now) {
-				byUser[*a.Holder.Username] = append(byUser[*a.Holder.Username], a)
+				byUser[a.Username] = append(byUser[a.Username], a)
 			}
 		}
 		for _, accesses := range byUser {
@@ -96,7 +91,7 @@ func (s *Service) endingAccesses(ctx context.Context, now time.Time) (list []exp
 		Joins("JOIN accesses_profile p ON p.id = a.profile_id AND p.delete_datetime IS NULL").
 		Joins(`JOIN "user" u ON u.username = p.user_id AND u.delete_datetime IS NULL`).
 		Where("a.delete_datetime IS NULL AND a.start_datetime <= ? AND a.end_datetime >= ? AND a.end_datetime < ? AND u.email <> ''", now, now, last).
-		Select("a.id, a.start_datetime, a.end_datetime, a.insert_datetime, " + columnsOf("u", "holder")).Order("a.end_datetime, a.id").Scan(&list).Error
+		Select("a.id, a.start_datetime, a.end_datetime, a.insert_datetime, u.username").Order("a.end_datetime, a.id").Scan(&list).Error
 	if err != nil {
 		return nil, fmt.Errorf("read the accesses that end soon: %w", err)
 	}
@@ -142,10 +137,7 @@ func (s *Service) alert(ctx context.Context, accesses []expiringAccess, threshol
 		}
 		sent = true
 		left := int(day(first.EndDatetime).Sub(day(now)).Hours() / 24)
-		err := s.peers.Mailer.AccessesExpire(ctx, tx, ExpiryAlert{
-			Username: *first.Holder.Username, Email: *first.Holder.Email, RecipientName: *first.Holder.display(), ExpiryDays: left,
-			ManagersLink: s.cfg.ManagersLink,
-		})
+		err := s.peers.Mailer.AccessesExpire(ctx, tx, ExpiryAlert{Username: first.Username, ExpiryDays: left})
 		if err != nil {
 			return fmt.Errorf("owe the alert of access %d: %w", first.ID, err)
 		}

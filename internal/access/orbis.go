@@ -20,15 +20,17 @@ import (
 // OrbisReport is what a synchronisation with the hospital's directory did (accesses.md 20).
 type OrbisReport struct {
 	// Username is the user of a run for one.
-	Username string
+	Username string `json:"username,omitempty"`
 	// At is when it ran.
-	At time.Time
+	At time.Time `json:"at"`
 	// SkippedRoles are codes whose role does not exist here, MissingPerimeters ids that are not here; both sorted, each once.
-	SkippedRoles, MissingPerimeters []string
+	SkippedRoles      []string `json:"skipped_roles"`
+	MissingPerimeters []string `json:"missing_perimeters"`
 	// OrbisAccesses were read, NewAccesses made.
-	OrbisAccesses, NewAccesses int
+	OrbisAccesses int `json:"orbis_accesses"`
+	NewAccesses   int `json:"new_accesses"`
 	// Unreadable entries were passed over.
-	Unreadable int
+	Unreadable int `json:"unreadable"`
 }
 
 // orbisBatch is how many users one search asks for.

@@ -28,8 +28,6 @@ type Config struct {
 	FirstAlertDays, SecondAlertDays int
 	// Alerts switches those mails on (decision 16).
 	Alerts bool
-	// ManagersLink is where the mails point to; may be empty.
-	ManagersLink string
 	// PerimeterTypes are the names of the levels, the root's first (PERIMETER_TYPES).
 	PerimeterTypes []string
 	// RootPerimeterID is that of the system account's access (ROOT_PERIMETER_ID).
