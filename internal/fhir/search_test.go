@@ -92,8 +92,11 @@ func TestSearchFailures(t *testing.T) {
 			w.Header().Set("Content-Length", "1000")
 			_, _ = io.WriteString(w, `{"resourceType":"Bundle","entry":[{"resource":{"id":"1"}},`)
 		}, 1, "broke"},
-		"elsewhere":     {text(`{"resourceType":"Bundle","link":[{"relation":"next","url":"http://evil.example/fhir?page=2"}]}`), 0, "another server"},
-		"other scheme":  {text(`{"resourceType":"Bundle","link":[{"relation":"next","url":"file:///etc/passwd"}]}`), 0, "another server"},
+		"elsewhere":    {text(`{"resourceType":"Bundle","link":[{"relation":"next","url":"http://evil.example/fhir?page=2"}]}`), 0, "another server"},
+		"other scheme": {text(`{"resourceType":"Bundle","link":[{"relation":"next","url":"file:///etc/passwd"}]}`), 0, "another server"},
+		"same host, other scheme": {func(w http.ResponseWriter, r *http.Request) {
+			_, _ = fmt.Fprintf(w, `{"resourceType":"Bundle","link":[{"relation":"next","url":"https://%s/fhir?page=2"}]}`, r.Host)
+		}, 0, "another server"},
 		"other port":    {text(`{"resourceType":"Bundle","link":[{"relation":"next","url":"//127.0.0.1:1/fhir"}]}`), 0, "another server"},
 		"no link":       {text(`{"resourceType":"Bundle","link":[{"relation":"next","url":"http://[::1"}]}`), 0, "cannot be read"},
 		"circle of one": {text(`{"resourceType":"Bundle","entry":[{"resource":{"id":"1"}}],"link":[{"relation":"next","url":"/fhir/Patient"}]}`), 1, "circle"},

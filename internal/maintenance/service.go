@@ -191,3 +191,8 @@ func (s *Service) isAdmin(c *gin.Context) (bool, error) {
 func (s *Service) Next(ctx context.Context) (*Phase, error) {
 	return s.cfg.Store.Next(ctx, s.cfg.Clock.Now())
 }
+
+// Phase is one phase, deleted or not: an announcement may be about one that was just deleted.
+func (s *Service) Phase(ctx context.Context, id int64) (Phase, error) {
+	return s.cfg.Store.Any(ctx, id)
+}

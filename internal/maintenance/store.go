@@ -77,6 +77,15 @@ func (s *Store) Get(ctx context.Context, id int64) (Phase, error) {
 	return p, nil
 }
 
+// Any is one phase, deleted or not.
+func (s *Store) Any(ctx context.Context, id int64) (Phase, error) {
+	var p Phase
+	if err := s.db.Read(ctx).Take(&p, id).Error; err != nil {
+		return Phase{}, fmt.Errorf("find maintenance phase %d: %w", id, err)
+	}
+	return p, nil
+}
+
 // Next is the current phase that ends last, or else the one to come that starts first (system.md 7.4); nil for none.
 func (s *Store) Next(ctx context.Context, now time.Time) (*Phase, error) {
 	var phases []Phase

@@ -201,78 +201,98 @@ func (t *Translator) pseudonymised(ctx context.Context, owner string, population
 	return !may, nil
 }
 
-// solve fills filterSolr of every basic criterion, depth first.
+// solve fills filterSolr of every basic criterion, depth first. What can be refused is refused before anybody is asked.
 func (t *Translator) solve(ctx context.Context, auth fhir.Auth, document *object) error {
 	root, ok := document.values["request"].(*object)
 	if !ok {
 		return nil
 	}
+	questions, err := t.collect(nil, root, new(int))
+	if err != nil || !t.cfg.UseSolr {
+		return err
+	}
 	limited, cancel := context.WithTimeout(ctx, t.cfg.Timeout)
 	defer cancel()
-	left := t.cfg.MaxCriteria
-	err := t.walk(limited, auth, root, &left)
-	if err != nil && ctx.Err() == nil && limited.Err() != nil {
-		return &QueryError{Text: "The FHIR server took too long to translate all criteria of the query.", Err: err}
-	}
-	return err
-}
-
-func (t *Translator) walk(ctx context.Context, auth fhir.Auth, node *object, left *int) error {
-	if *left--; *left < 0 {
-		return unusable(fmt.Errorf("it has more than %d criteria", t.cfg.MaxCriteria))
-	}
-	// A filter for the index that came with the document was not checked by the FHIR server: it goes no further.
-	node.set("filterSolr", absent{})
-	if node.values["_type"] == basicResource {
-		if err := t.criterion(ctx, auth, node); err != nil {
-			return err
-		}
-	}
-	for _, child := range node.values["criteria"].([]any) {
-		if err := t.walk(ctx, auth, child.(*object), left); err != nil {
+	for _, q := range questions {
+		if err := t.ask(limited, auth, q); err != nil {
+			if ctx.Err() == nil && limited.Err() != nil {
+				return &QueryError{Text: "The FHIR server took too long to translate all criteria of the query.", Err: err}
+			}
 			return err
 		}
 	}
 	return nil
 }
 
-// criterion: cohort.md 16.3.
-func (t *Translator) criterion(ctx context.Context, auth fhir.Auth, node *object) error {
-	resource, ok := node.values["resourceType"].(string)
-	if !ok {
-		return &QueryError{Text: fmt.Sprintf("Criterion %s has no resourceType.", nameOf(node))}
+// question is what the FHIR server is asked about a criterion.
+type question struct {
+	criterion *object
+	resource  string
+	filter    string
+	suffix    string // joined to the answer
+}
+
+func (t *Translator) collect(questions []question, node *object, seen *int) ([]question, error) {
+	if *seen++; *seen > t.cfg.MaxCriteria {
+		return nil, unusable(fmt.Errorf("it has more than %d criteria", t.cfg.MaxCriteria))
 	}
-	if !t.cfg.UseSolr {
-		return nil
+	// A filter for the index that came with the document was not checked by the FHIR server: it goes no further.
+	node.set("filterSolr", absent{})
+	if node.values["_type"] == basicResource {
+		q, err := questionOf(node, t.cfg.UseSolr)
+		if err != nil {
+			return nil, err
+		}
+		questions = append(questions, q)
 	}
-	filter, given := node.values["filterFhir"].(string)
-	if resource == ippList && !given {
-		return &QueryError{Text: fmt.Sprintf("Criterion %s is a list of patients without a list.", nameOf(node))}
-	}
-	suffix := ""
-	if resource == ippList {
-		rest, ids, listed := splitIdentifiers(filter)
-		if listed {
-			if err := checkIdentifiers(ids); err != nil {
-				return &QueryError{Text: fmt.Sprintf("Criterion %s: %s.", nameOf(node), err)}
-			}
-			resource, filter = "Patient", rest
-			suffix = "fq=" + identifierKey + ":(" + strings.Join(ids, " ") + ")"
+	for _, child := range node.values["criteria"].([]any) {
+		var err error
+		if questions, err = t.collect(questions, child.(*object), seen); err != nil {
+			return nil, err
 		}
 	}
-	translation, err := t.filters.Translate(ctx, resource, filter, auth)
+	return questions, nil
+}
+
+// questionOf: cohort.md 16.3. Without Solr QueryExecutor works from filterFhir, whatever that says.
+func questionOf(node *object, solr bool) (question, error) {
+	resource, ok := node.values["resourceType"].(string)
+	if !ok {
+		return question{}, &QueryError{Text: fmt.Sprintf("Criterion %s has no resourceType.", nameOf(node))}
+	}
+	filter, given := node.values["filterFhir"].(string)
+	q := question{criterion: node, resource: resource, filter: filter}
+	if !solr || resource != ippList {
+		return q, nil
+	}
+	if !given {
+		return question{}, &QueryError{Text: fmt.Sprintf("Criterion %s is a list of patients without a list.", nameOf(node))}
+	}
+	rest, ids, listed := splitIdentifiers(filter)
+	if !listed {
+		return q, nil
+	}
+	if err := checkIdentifiers(ids); err != nil {
+		return question{}, &QueryError{Text: fmt.Sprintf("Criterion %s: %s.", nameOf(node), err)}
+	}
+	q.resource, q.filter, q.suffix = "Patient", rest, "fq="+identifierKey+":("+strings.Join(ids, " ")+")"
+	return q, nil
+}
+
+func (t *Translator) ask(ctx context.Context, auth fhir.Auth, q question) error {
+	translation, err := t.filters.Translate(ctx, q.resource, q.filter, auth)
 	if err != nil {
-		return filterError(node, err)
+		return filterError(q.criterion, err)
 	}
 	solr, there := translation.First()
 	switch {
-	case there && suffix != "":
-		solr += "&" + suffix
-	case suffix != "":
-		solr, there = suffix, true
+	case there && q.suffix != "":
+		solr += "&" + q.suffix
+	case q.suffix != "":
+		solr, there = q.suffix, true
 	}
 	if there {
-		node.set("filterSolr", solr)
+		q.criterion.set("filterSolr", solr)
 	}
 	return nil
 }

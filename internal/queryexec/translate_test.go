@@ -207,10 +207,13 @@ func TestTranslateRefuses(t *testing.T) {
 func TestTranslateTooManyCriteria(t *testing.T) {
 	t.Parallel()
 	b := setup(t, TranslatorConfig{UseSolr: true, MaxCriteria: 3})
-	_, err := b.translate(t, wrap(`{},{},{}`))
+	const one = `{"_type":"basicResource","resourceType":"Patient"}`
+	_, err := b.translate(t, wrap(one+","+one+","+one))
 	require.EqualError(t, err, "The query cannot be used: it has more than 3 criteria.")
-	_, err = b.translate(t, wrap(`{},{}`))
+	require.Empty(t, b.uris())
+	_, err = b.translate(t, wrap(one+","+one))
 	require.NoError(t, err)
+	require.Len(t, b.uris(), 2)
 }
 
 func TestTranslateWholeInstitution(t *testing.T) {

@@ -63,7 +63,7 @@ func (tx *Tx) AfterCommit(f func(context.Context)) { tx.after = append(tx.after,
 var errRollback = errors.New("rolled back on purpose")
 
 // View runs f in a transaction that only reads: all its queries see one state, writes are refused, and it is always rolled
-// back.
+// back. Locking rows counts as a write.
 func (db *DB) View(ctx context.Context, f func(tx *Tx) error) error {
 	var opts []*sql.TxOptions
 	if db.dialect == Postgres {

@@ -113,10 +113,10 @@ func inspect(g *gorm.DB) (Plan, error) {
 		return Plan{}, err
 	}
 	plan := recognise(f, contract)
-	if plan.Err() != nil {
-		return plan, nil
+	if plan.Err() == nil {
+		err = f.complete(&plan, DialectOf(g))
 	}
-	return plan, f.complete(&plan, DialectOf(g))
+	return plan, err
 }
 
 // has tells whether there is a table of that name.

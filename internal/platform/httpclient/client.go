@@ -125,20 +125,7 @@ type Response struct {
 
 // Do sends the request once. Everything but a 2xx answer that could be read whole is an *Error.
 func (c *Client) Do(ctx context.Context, req Request) (*Response, error) {
-	ex := c.begin(req)
-	ctx, cancel := context.WithTimeoutCause(ctx, orDefault(req.Timeout, c.cfg.Timeout), errTimeout)
-	defer cancel()
-	resp, err := ex.send(ctx, req)
-	if err != nil {
-		return nil, ex.end(ctx, err)
-	}
-	defer resp.Body.Close()
-	body, err := readBounded(resp.Body, orDefault(req.MaxBody, c.cfg.MaxBody))
-	if err != nil {
-		return nil, ex.end(ctx, ex.bodyError(ctx, err))
-	}
-	_ = ex.end(ctx, nil)
-	return &Response{Status: resp.StatusCode, Header: resp.Header, Body: body}, nil
+	return c.do(ctx, req, func([]byte) error { return nil })
 }
 
 // JSON is Do, and decodes the answer into out. An answer that is no JSON of that form is an *Error with ReasonMalformed.
@@ -150,17 +137,32 @@ func (c *Client) JSON(ctx context.Context, req Request, out any) error {
 	if req.Header.Get("Accept") == "" {
 		req.Header.Set("Accept", "application/json")
 	}
-	resp, err := c.Do(ctx, req)
+	_, err := c.do(ctx, req, func(body []byte) error {
+		if json.Unmarshal(body, out) != nil { // whose error may quote the body
+			return errNotJSON
+		}
+		return nil
+	})
+	return err
+}
+
+func (c *Client) do(ctx context.Context, req Request, read func(body []byte) error) (*Response, error) {
+	ex := c.begin(req)
+	ctx, cancel := context.WithTimeoutCause(ctx, orDefault(req.Timeout, c.cfg.Timeout), errTimeout)
+	defer cancel()
+	resp, err := ex.send(ctx, req)
 	if err != nil {
-		return err
+		return nil, ex.end(ctx, err)
 	}
-	if err := json.Unmarshal(resp.Body, out); err != nil {
-		e := &Error{Peer: req.Peer, Method: method(req), URL: CleanURL(req.URL), Reason: ReasonMalformed, Status: resp.Status,
-			Sent: true, ContentType: resp.Header.Get("Content-Type"), Err: errors.New("the answer is not the JSON that was expected")}
-		c.log.WarnContext(ctx, "outside system answered nonsense", "peer", e.Peer, "method", e.Method, "url", e.URL, "status", e.Status)
-		return e
+	defer resp.Body.Close()
+	body, err := readBounded(resp.Body, orDefault(req.MaxBody, c.cfg.MaxBody))
+	if err == nil {
+		err = read(body)
 	}
-	return nil
+	if err != nil {
+		return nil, ex.end(ctx, ex.bodyError(ctx, err))
+	}
+	return &Response{Status: resp.StatusCode, Header: resp.Header, Body: body}, ex.end(ctx, nil)
 }
 
 // Stream sends the request once and hands over the body of a 2xx answer while it arrives; the caller closes it. The time

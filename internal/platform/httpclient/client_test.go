@@ -203,6 +203,43 @@ func TestResetOfAKeptConnection(t *testing.T) {
 	require.EqualValues(t, 2, calls.Load())
 }
 
+// deaf is a connection that takes no more bytes once it is told so.
+type deaf struct {
+	net.Conn
+	now *atomic.Bool
+}
+
+func (d deaf) Write(p []byte) (int, error) {
+	if d.now.Load() {
+		return 0, errors.New("broken pipe")
+	}
+	return d.Conn.Write(p)
+}
+
+// A kept connection that takes not a byte is replaced by the transport; when that fails, nothing was sent.
+func TestADeadConnectionAndNoOther(t *testing.T) {
+	t.Parallel()
+	var dead atomic.Bool
+	var dialer net.Dialer
+	b := setup(t, Config{Transport: &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		if dead.Load() {
+			return nil, errors.New("connection refused")
+		}
+		conn, err := dialer.DialContext(ctx, network, address)
+		return deaf{conn, &dead}, err
+	}}})
+	var calls atomic.Int32
+	s := serve(t, func(http.ResponseWriter, *http.Request) { calls.Add(1) })
+	_, err := b.client.Do(t.Context(), Request{Method: "POST", URL: s.URL, Body: []byte("x")})
+	require.NoError(t, err)
+	dead.Store(true)
+	_, err = b.client.Do(t.Context(), Request{Method: "POST", URL: s.URL, Body: []byte("x")})
+	e := failure(t, err)
+	require.Equal(t, ReasonRefused, e.Reason)
+	require.True(t, e.NotSent())
+	require.EqualValues(t, 1, calls.Load())
+}
+
 func TestTimeoutAfterSending(t *testing.T) {
 	t.Parallel()
 	b := setup(t, Config{Timeout: 50 * time.Millisecond})
@@ -296,6 +333,8 @@ func TestAnswersOfNoUse(t *testing.T) {
 			require.Equal(t, ReasonMalformed, e.Reason)
 			require.False(t, e.OutcomeUnknown())
 			require.False(t, e.NotSent())
+			require.Len(t, b.exchanges(), 1)
+			require.Equal(t, ReasonMalformed, b.exchanges()[0].Reason)
 		})
 	}
 }

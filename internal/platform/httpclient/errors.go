@@ -68,6 +68,7 @@ func (e *Error) OutcomeUnknown() bool {
 var (
 	errTimeout  = errors.New("no answer in time")
 	errTooLarge = errors.New("the answer is too large")
+	errNotJSON  = errors.New("the answer is not the JSON that was expected")
 )
 
 func (ex *exchange) error(reason Reason, cause error) *Error {
@@ -86,7 +87,7 @@ func (ex *exchange) transportError(ctx context.Context, err error) *Error {
 
 // bodyError sorts a failure while the body of a 2xx answer came. The status stays in the error: it was an acceptance.
 func (ex *exchange) bodyError(ctx context.Context, err error) *Error {
-	if errors.Is(err, errTooLarge) {
+	if errors.Is(err, errTooLarge) || errors.Is(err, errNotJSON) {
 		return ex.error(ReasonMalformed, err)
 	}
 	return ex.error(ex.reasonOf(ctx, err), cause(ctx, err))

@@ -300,6 +300,24 @@ func (f *Fields) Ref(name string, list ...Rule) Opt[uuid.UUID] {
 	return Opt[uuid.UUID]{Set: true, Value: id}
 }
 
+// IntRef reads a reference to a row with a numeric key (accesses.md 12.4). Whether the row exists is the service's question:
+// see NoSuchRow.
+func (f *Fields) IntRef(name string, list ...Rule) Opt[int64] {
+	if text, isText := f.body[name].(string); isText && strings.TrimSpace(text) == "" {
+		f.body[name] = nil // an empty text means null
+	}
+	v, _, isNull, ok := f.take(name, list)
+	if !ok {
+		return Opt[int64]{Set: isNull, Null: isNull}
+	}
+	id, valid := WholeNumber(v)
+	if !valid {
+		f.Add(name, "Incorrect type. Expected pk value, received "+PythonType(v)+".")
+		return Opt[int64]{}
+	}
+	return Opt[int64]{Set: true, Value: id}
+}
+
 // NoSuchRow is the message about a reference to a row that does not exist, or not for this caller.
 func NoSuchRow(id any) string { return fmt.Sprintf("Invalid pk \"%v\" - object does not exist.", id) }
 

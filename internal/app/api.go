@@ -1,0 +1,93 @@
+package app
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+
+	"cohortflow/internal/engine"
+	"cohortflow/internal/identity"
+	"cohortflow/internal/platform/telemetry"
+	"cohortflow/internal/platform/web"
+)
+
+// tables are the routes of all capabilities.
+func (a *App) tables() web.Table {
+	p := a.parts
+	var all web.Table
+	for _, t := range []web.Table{p.identity.Table(), p.users.Table(), p.access.Table(), p.cohort.Table(), p.jobs.Table(), p.maintenance.Table(), p.content.Table()} {
+		all = append(all, t...)
+	}
+	return all
+}
+
+// buildAPI makes the HTTP server, with everything that is not in the route table: health, documentation, websocket.
+func (a *App) buildAPI() error {
+	p := a.parts
+	server := web.New(web.Config{
+		Log: a.log, Origins: append([]string{"https://" + a.cfg.System.BackendHost}, a.cfg.System.FrontendURLs...),
+		Gate: p.maintenance.Gate, Authenticate: p.auth.Authenticate, Authorize: a.authorize,
+		Later: engine.WithLater, Record: p.requestlog.Record, Observe: a.metrics.Observe,
+	}, a.tables())
+	if err := server.Documentation(Version); err != nil {
+		return err
+	}
+	a.buildRealtime()
+	server.Mount(http.MethodGet, "/healthz", func(c *gin.Context) { web.JSON(c, http.StatusOK, gin.H{"status": "ok"}) })
+	server.Mount(http.MethodGet, "/readyz", a.readyz)
+	for _, path := range []string{"/ws", "/ws/"} {
+		server.Mount(http.MethodGet, path, gin.WrapH(a.hub))
+	}
+	a.api = &telemetry.HTTPServer{Name: "API", Addr: a.cfg.System.Addr, Handler: server, Log: a.log}
+	return nil
+}
+
+// authorize decides whether a caller may use a route; the services decide about rows.
+func (a *App) authorize(c *gin.Context, who web.Who) error {
+	ctx, caller, method := c.Request.Context(), identity.CallerOf(c), c.Request.Method
+	switch who {
+	case web.UserManager:
+		if method == http.MethodGet {
+			who = web.AnyUser
+		}
+	case web.Maintainer:
+		if caller.Authenticated() && (caller.Applicative != identity.NoMachine || caller.Username == a.cfg.Auth.RolloutUsername) {
+			return nil
+		}
+		who = web.FullAdmin
+	}
+	return a.parts.access.Authorize(ctx, caller, who, method)
+}
+
+// readyz tells whether this process can serve: its database answers. Redis is an accelerator: without it requests are
+// served and work waits, which the answer tells.
+func (a *App) readyz(c *gin.Context) {
+	ctx, cancel := context.WithTimeout(c.Request.Context(), requestTimeout)
+	defer cancel()
+	answer := gin.H{"database": "ok", "redis": "ok"}
+	status := http.StatusOK
+	if err := a.db.Ping(ctx); err != nil {
+		answer["database"], status = "down", http.StatusServiceUnavailable
+	}
+	if err := a.queue.Check(ctx); err != nil {
+		answer["redis"] = "down"
+	}
+	web.JSON(c, status, answer)
+}
+
+// sideHandler serves metrics, and health for processes that have no API.
+func (a *App) sideHandler() http.Handler {
+	a.figures()
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", a.metrics.Handler())
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		if err := a.db.Ping(r.Context()); err != nil {
+			http.Error(w, "the database does not answer", http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = w.Write([]byte("ok\n"))
+	})
+	return mux
+}

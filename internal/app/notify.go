@@ -1,0 +1,89 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"cohortflow/internal/cohort"
+	"cohortflow/internal/engine"
+	"cohortflow/internal/identity"
+	"cohortflow/internal/platform/fault"
+	"cohortflow/internal/platform/mail"
+	"cohortflow/tasks"
+)
+
+// notify sends one owed message. Its id is the mail's Message-ID, so that a mail sent twice (the worker died between the
+// server's yes and the commit) is one to the reader's program.
+func (a *App) notify(ctx context.Context, claim engine.Claim) error {
+	payload, err := engine.Payload[tasks.Notification](claim)
+	if err != nil {
+		return err
+	}
+	n, job, err := a.parts.engine.Notification(ctx, payload.ID)
+	if errors.As(err, &fault.NotFound{}) {
+		return a.parts.engine.Done(ctx, claim)
+	}
+	if err != nil {
+		return err
+	}
+	if n.SentAt == nil {
+		if err := a.tell(ctx, n, job); err != nil {
+			return err
+		}
+	}
+	return a.parts.engine.NotificationSent(ctx, claim, n.ID)
+}
+
+// tell sends what an outcome of a job has to tell. Nothing to tell any more (the row was deleted, the user has no
+// address) is no error; a mail that the server refuses for good is logged and not tried again.
+func (a *App) tell(ctx context.Context, n engine.Notification, job engine.Job) error {
+	user, live, err := a.parts.store.Live(ctx, n.Recipient)
+	if err != nil {
+		return err
+	}
+	if !live || user.Email == nil {
+		return nil
+	}
+	letter, err := a.letter(ctx, n, job, user)
+	if err != nil || letter == nil {
+		return err
+	}
+	return a.send(ctx, n.ID, *user.Email, letter)
+}
+
+func (a *App) send(ctx context.Context, id, to string, letter mail.Letter) error {
+	message, err := mail.Compose([]string{to}, letter)
+	if err != nil {
+		return err
+	}
+	message.ID = id
+	err = a.parts.mail.Send(ctx, message)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, mail.ErrNotConfigured):
+		a.log.WarnContext(ctx, "a mail was not sent: EMAIL_HOST is not set", "notification", id)
+		return nil
+	case mail.IsPermanent(err):
+		a.log.WarnContext(ctx, "a mail was refused for good", "notification", id, "error", err)
+		return nil
+	}
+	return fmt.Errorf("notification %s: %w", id, err)
+}
+
+// letter is what a job's outcome tells; nil: nothing.
+func (a *App) letter(ctx context.Context, n engine.Notification, job engine.Job, user identity.User) (mail.Letter, error) {
+	switch job.Kind {
+	case cohort.KindCreate:
+		name, group, err := a.parts.cohort.Title(ctx, job.Subject)
+		if errors.As(err, &fault.NotFound{}) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		return mail.LargeCohortReady{RecipientName: user.DisplayName(), CohortName: name, CohortURL: a.parts.links.Cohort(group)}, nil
+	}
+	return nil, fmt.Errorf("notification %s: nothing is known to be told about a %s", n.ID, job.Kind)
+}

@@ -1,0 +1,36 @@
+package app
+
+import (
+	"context"
+	"io"
+
+	"cohortflow/internal/access"
+	"cohortflow/internal/engine"
+	"cohortflow/internal/platform/database"
+)
+
+// Access is the service of perimeters and rights, for commands.
+func (a *App) Access() *access.Service { return a.parts.access }
+
+// Engine is the engine, for commands.
+func (a *App) Engine() *engine.Engine { return a.parts.engine }
+
+// Migrate creates or adopts the database.
+func (a *App) Migrate(ctx context.Context, opts database.MigrateOptions) (database.Report, error) {
+	return database.Migrate(ctx, a.db, opts)
+}
+
+// LoadInitialData fills an empty installation from the configuration and a file of perimeters; lines are for the terminal.
+func (a *App) LoadInitialData(ctx context.Context, perimeters io.Reader) (lines []string, err error) {
+	admin, c := a.cfg.Admin, a.cfg.Cohort
+	report, err := a.parts.access.Load(ctx, perimeters, access.InitialData{
+		Admin:         access.NewUser{Username: admin.Username, Firstname: admin.Firstname, Lastname: admin.Lastname, Email: admin.Email, Password: admin.Password.Reveal()},
+		QueryExecutor: access.NewUser{Username: c.QueryExecutorUser, Firstname: "Query", Lastname: "EXECUTOR", Email: "query_executor@example.org", Password: c.QueryExecutorPassword.Reveal()},
+		ETL:           access.NewUser{Username: c.SolrETLUser, Firstname: "Solr", Lastname: "ETL", Email: "solr_etl@example.org"},
+	})
+	lines = report.Lines
+	if err == nil && (admin.Password == "admin" || c.QueryExecutorPassword == "1234") {
+		lines = append(lines, "Warning: default passwords are in use; set ADMIN_PASSWORD and QUERY_EXECUTOR_PASSWORD.")
+	}
+	return lines, err
+}

@@ -1,0 +1,141 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"cohortflow/internal/engine"
+	"cohortflow/internal/schedule"
+	"cohortflow/tasks"
+)
+
+// periodic is a task without arguments: schedulable by its name (SCHEDULED_TASKS), runnable by an operator, or built in.
+type periodic struct {
+	// name is the one that existing configurations use (system.md 17.2).
+	name string
+	spec tasks.Spec
+	run  func(ctx context.Context) error
+	// every is the cron line of a built-in schedule; empty: only on demand.
+	every string
+}
+
+// keepTimeline is how long dead tasks and ticks are kept.
+const keepTimeline = 30 * 24 * time.Hour
+
+// periodics are all tasks that can be scheduled.
+func (a *App) periodics(p *parts) []periodic {
+	return []periodic{
+		{name: "admin_cohort.tasks.maintenance_notifier_checker", spec: tasks.Default("maintenance_notifier", time.Minute), every: "* * * * *",
+			run: p.maintenance.Notify},
+		{name: "accesses.tasks.check_expiring_accesses", spec: tasks.Default("check_expiring_accesses", 30*time.Minute),
+			run: func(ctx context.Context) error { _, err := p.access.AlertExpiring(ctx); return err }},
+		{name: "accesses.tasks.count_users_on_perimeters", spec: tasks.Default("count_users_on_perimeters", 30*time.Minute),
+			run: func(ctx context.Context) error { _, err := p.access.CountUsers(ctx); return err }},
+		{name: "cohortflow.tasks.clean", spec: tasks.Default("clean", 10*time.Minute), every: "30 3 * * *",
+			run: func(ctx context.Context) error {
+				_, err := p.engine.Clean(ctx, a.opts.Clock.Now().Add(-keepTimeline))
+				return err
+			}},
+	}
+}
+
+// handleTasks registers the handlers of the tasks that belong to no capability alone.
+func (a *App) handleTasks(p *parts) error {
+	p.engine.Handle(tasks.Notify, a.notify)
+	for _, task := range a.periodics(p) {
+		p.engine.Handle(task.spec, func(ctx context.Context, claim engine.Claim) error {
+			if err := task.run(ctx); err != nil {
+				return fmt.Errorf("%s: %w", task.name, err)
+			}
+			return p.engine.Done(ctx, claim)
+		})
+	}
+	return nil
+}
+
+// entries are the built-in schedules and those of SCHEDULED_TASKS; an entry of a built-in's name replaces it.
+func (a *App) entries() ([]schedule.Entry, error) {
+	all := a.periodics(a.parts)
+	configured, err := schedule.ParseTasks(a.cfg.System.ScheduledTasks, func(name string) (tasks.Spec, bool) {
+		i := slices.IndexFunc(all, func(p periodic) bool { return p.name == name })
+		if i < 0 {
+			return tasks.Spec{}, false
+		}
+		return all[i].spec, true
+	})
+	errs := []error{err}
+	for _, p := range all {
+		if p.every == "" || slices.ContainsFunc(configured, func(e schedule.Entry) bool { return e.Task.Name == p.spec.Name }) {
+			continue
+		}
+		when, err := schedule.ParseCron(p.every)
+		errs = append(errs, err)
+		configured = append(configured, schedule.Entry{Name: p.name, Task: p.spec, When: when})
+	}
+	return configured, errors.Join(errs...)
+}
+
+// dynamic are the schedules that users make.
+func (a *App) dynamic() func(ctx context.Context) ([]schedule.Entry, error) { return nil }
+
+// RunTask runs a periodic task at once, in this process, and returns when it is done: for operators.
+func (a *App) RunTask(ctx context.Context, name string) error {
+	for _, p := range a.periodics(a.parts) {
+		if p.name == name {
+			return p.run(ctx)
+		}
+	}
+	return fmt.Errorf("no task is named %q; there are: %v", name, a.TaskNames())
+}
+
+// TaskNames are the names that RunTask and SCHEDULED_TASKS know.
+func (a *App) TaskNames() []string {
+	var names []string
+	for _, p := range a.periodics(a.parts) {
+		names = append(names, p.name)
+	}
+	return names
+}
+
+// figures are the metrics about jobs and tasks.
+func (a *App) figures() {
+	stat := func(read func(engine.Stats) map[string]float64) func(context.Context) (map[string]float64, error) {
+		return func(ctx context.Context) (map[string]float64, error) {
+			s, err := a.parts.engine.Stats(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return read(s), nil
+		}
+	}
+	a.metrics.Gauges("cohortflow_jobs", "Jobs by kind and state.", "kind_state", stat(func(s engine.Stats) map[string]float64 {
+		values := map[string]float64{}
+		for kind, states := range s.Jobs {
+			for state, n := range states {
+				values[kind+"/"+string(state)] = float64(n)
+			}
+		}
+		return values
+	}))
+	a.metrics.Gauges("cohortflow_owed_tasks", "Owed tasks: due and held by nobody, held by a worker, dead.", "state", stat(func(s engine.Stats) map[string]float64 {
+		return map[string]float64{"due": float64(s.Due), "held": float64(s.Held), "dead": float64(s.Dead)}
+	}))
+	a.metrics.Gauges("cohortflow_owed_tasks_by_name", "Owed tasks that are not dead, by name.", "task", stat(func(s engine.Stats) map[string]float64 {
+		values := map[string]float64{}
+		for name, n := range s.Owed {
+			values[name] = float64(n)
+		}
+		return values
+	}))
+	if a.opts.Roles.API {
+		a.metrics.Gauges("cohortflow_websockets", "Open websocket connections of this process.", "process", func(context.Context) (map[string]float64, error) {
+			if a.hub == nil {
+				return nil, nil
+			}
+			return map[string]float64{"api": float64(a.hub.Sockets())}, nil
+		})
+	}
+}

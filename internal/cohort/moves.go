@@ -1,0 +1,142 @@
+package cohort
+
+import (
+	"maps"
+
+	"cohortflow/internal/engine"
+	"cohortflow/tasks"
+)
+
+// The kinds of jobs of this capability, as the engine knows them and as websocket messages name them (cohort.md 20).
+const (
+	KindCount  = "count"  // subject: a dated measure
+	KindCreate = "create" // subject: a cohort
+	KindStudy  = "study"  // subject: a feasibility study
+)
+
+// States beyond the engine's common ones.
+const (
+	stateSending  engine.State = "sending"       // a creation is on its way to QueryExecutor, or nobody knows whether it is
+	stateLarge    engine.State = "started_large" // QueryExecutor makes a cohort that will be indexed afterwards
+	stateIndexing engine.State = "indexing"      // the cohort is made; the indexer has to end it
+	stateUnknown  engine.State = "unknown"       // QueryExecutor says that it does not know how the job ended
+)
+
+// What happens to the jobs of this capability.
+const (
+	evLaunching  engine.EventName = "launching"   // a worker prepares the launch
+	evSending    engine.EventName = "sending"     // the request leaves now
+	evNotSent    engine.EventName = "not_sent"    // it certainly did not arrive
+	evRefused    engine.EventName = "refused"     // the job can never be launched
+	evUnusable   engine.EventName = "unusable"    // the launch got an answer that means nothing, or none at last
+	evAccepted   engine.EventName = "accepted"    // QueryExecutor has the job
+	evTakenLarge engine.EventName = "taken_large" // it has the creation of a large cohort
+	evDone       engine.EventName = "done"        // QueryExecutor reports the result
+	evIndexed    engine.EventName = "indexed"     // the indexer reports a large cohort
+	evLong       engine.EventName = "long"        // QueryExecutor made the list, the indexer goes on
+	evBroken     engine.EventName = "broken"      // it failed
+	evKilled     engine.EventName = "killed"      // it was stopped
+	evLost       engine.EventName = "lost"        // status UNKNOWN
+	evNonsense   engine.EventName = "nonsense"    // a report without a known status
+	evGone       engine.EventName = "gone"        // asked about it, QueryExecutor does not know the job
+	evSuperseded engine.EventName = "superseded"  // a newer count of the same request was asked for
+	evSized      engine.EventName = "sized"       // the cohort made of a count told its size
+	evEdited     engine.EventName = "edited"      // the owner renamed the cohort: in no table, it only tells (cohort.md 9.4)
+	evRejected   engine.EventName = "rejected"    // a report that cannot be used: in no table either, for the timeline
+)
+
+// Sentences for people, where nothing better is known.
+const (
+	reasonLaunch  = "The job could not be handed to QueryExecutor in time."
+	reasonResult  = "QueryExecutor did not report a result in time."
+	reasonIndex   = "The cohort was not indexed in time."
+	reasonGone    = "QueryExecutor does not know this job any more."
+	reasonDead    = "The job could not be launched because of a technical problem."
+	reasonDeleted = "Deleted."
+)
+
+// ends are the moves to an end that every state under way has. stop is the task that stops the job outside.
+func ends(overdue string, stop tasks.Spec) engine.On {
+	return engine.On{
+		evDone:             {To: engine.Finished},
+		evBroken:           {To: engine.Failed},
+		evKilled:           {To: engine.Cancelled},
+		evLost:             {To: stateUnknown},
+		evNonsense:         {To: engine.Failed},
+		evGone:             {To: engine.GaveUp, Reason: reasonGone},
+		engine.Overdue:     {To: engine.GaveUp, Reason: overdue},
+		engine.CancelAsked: {To: engine.Cancelled, Owed: engine.Owes(stop)},
+		engine.Deleted:     {To: engine.Cancelled, Owed: engine.Owes(stop)},
+	}
+}
+
+// launchEnds are the further ends of a job that QueryExecutor does not have yet, as far as we know.
+func launchEnds() engine.On {
+	return engine.On{
+		evRefused:       {To: engine.Failed},
+		evUnusable:      {To: engine.GaveUp},
+		engine.TaskDead: {To: engine.GaveUp, Reason: reasonDead},
+	}
+}
+
+// with joins moves; the later ones win.
+func with(parts ...engine.On) engine.On {
+	all := engine.On{}
+	for _, p := range parts {
+		maps.Copy(all, p)
+	}
+	return all
+}
+
+// countMoves is the life of a count (contract: cohort.md 14.1, decisions 10, 29 and 30). A count may be sent again, so a lost
+// answer is nothing special. An event without a row came late, twice or out of order.
+func countMoves() engine.Table {
+	superseded := engine.On{evSuperseded: {To: engine.Cancelled, Owed: engine.Owes(tasks.CountCancel)}, evSized: {To: engine.Finished}}
+	launch := with(ends(reasonLaunch, tasks.CountCancel), launchEnds(), superseded, engine.On{
+		evLaunching: {To: engine.Pending},
+		evAccepted:  {To: engine.Started},
+	})
+	revive := engine.On{evDone: {To: engine.Finished}} // we gave up, but a first success still counts
+	return engine.Table{
+		engine.Created: {Deadline: engine.DeadlineLaunch, On: launch},
+		engine.Pending: {Deadline: engine.DeadlineLaunch, On: launch},
+		engine.Started: {Deadline: engine.DeadlineCount, EnquireAfter: true, On: with(ends(reasonResult, tasks.CountCancel), superseded,
+			engine.On{evAccepted: {To: engine.Started}})}, // the launch's answer after a report, or a sign of life
+		engine.GaveUp: {On: revive},
+		stateUnknown:  {On: revive},
+		// Stopped while its launch was under way: now there is something to stop outside.
+		engine.Cancelled: {On: engine.On{evAccepted: {To: engine.Cancelled, Owed: engine.Owes(tasks.CountCancel)}}},
+		engine.Failed:    {},
+		engine.Finished:  {},
+	}
+}
+
+// createMoves is the life of a cohort's creation (contract: cohort.md 14.2, decisions 10, 29 and 30). It is never sent twice
+// unless the first was known to be refused: what is sending stays so until somebody reports or the deadline passes.
+func createMoves() engine.Table {
+	made := engine.On{
+		evIndexed: {To: engine.Finished, Tell: engine.Success},
+		evLong:    {To: stateIndexing},
+	}
+	taken := engine.On{evAccepted: {To: engine.Started}, evTakenLarge: {To: stateLarge}}
+	running := with(ends(reasonResult, tasks.CohortCancel), made)
+	revive := with(made, engine.On{evDone: {To: engine.Finished}})
+	return engine.Table{
+		engine.Pending: {Deadline: engine.DeadlineLaunch, On: with(ends(reasonLaunch, tasks.CohortCancel), launchEnds(), made, taken,
+			engine.On{evSending: {To: stateSending}})},
+		stateSending: {Deadline: engine.DeadlineLaunch, On: with(ends(reasonLaunch, tasks.CohortCancel), launchEnds(), made, taken,
+			engine.On{evNotSent: {To: engine.Pending}})},
+		engine.Started: {Deadline: engine.DeadlineCohort, EnquireAfter: true, On: with(running, engine.On{evAccepted: {To: engine.Started}})},
+		stateLarge:     {Deadline: engine.DeadlineLargeCohort, EnquireAfter: true, On: with(running, engine.On{evTakenLarge: {To: stateLarge}})},
+		stateIndexing: {Deadline: engine.DeadlineLargeCohort, On: with(ends(reasonIndex, tasks.CohortCancel), engine.On{
+			evIndexed: {To: engine.Finished, Tell: engine.Success}})},
+		engine.GaveUp: {On: revive},
+		stateUnknown:  {On: revive},
+		engine.Cancelled: {On: engine.On{
+			evAccepted:   {To: engine.Cancelled, Owed: engine.Owes(tasks.CohortCancel)},
+			evTakenLarge: {To: engine.Cancelled, Owed: engine.Owes(tasks.CohortCancel)},
+		}},
+		engine.Failed:   {},
+		engine.Finished: {},
+	}
+}
