@@ -111,8 +111,12 @@ func addOperation(r *openapi3.Reflector, route Route, current *openapi.Operation
 	if status == 0 {
 		status = http.StatusOK
 	}
-	if route.Out != nil {
-		oc.AddRespStructure(route.Out, openapi.WithHTTPStatus(status), openapi.WithContentType(orJSON(route.Produces)))
+	out := route.Out
+	if out == any(struct{}{}) {
+		out = map[string]string{} // the reflector takes an empty struct for a text
+	}
+	if out != nil {
+		oc.AddRespStructure(out, openapi.WithHTTPStatus(status), openapi.WithContentType(orJSON(route.Produces)))
 	} else {
 		oc.AddRespStructure(nil, openapi.WithHTTPStatus(status))
 	}
