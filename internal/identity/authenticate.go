@@ -103,7 +103,7 @@ func (a *Authenticator) Identify(ctx context.Context, token, method, impersonate
 	if err != nil || !live {
 		return Caller{}, err
 	}
-	if impersonate == "" || impersonate == username {
+	if impersonate == "" {
 		return a.callerOf(user, username, NoMachine), nil
 	}
 	return a.impersonate(ctx, user, impersonate)

@@ -47,10 +47,13 @@ func (p Passwords) Check(password, stored string) (ok, outdated bool) {
 		return false, false
 	}
 	ok = subtle.ConstantTimeCompare([]byte(legacyHash(password)), []byte(stored)) == 1
+	if !ok {
+		p.Waste(password) // the old form is checked in no time: that must not tell that the name exists
+	}
 	return ok, ok && !p.Legacy
 }
 
-// Waste takes as long as Check does for a known user, so that the answer's time tells nothing about names.
+// Waste takes as long as Check does with an argon2id hash, so that the answer's time tells nothing about names.
 func (p Passwords) Waste(password string) {
 	if !p.Legacy {
 		argon2.IDKey([]byte(password), make([]byte, argonSalt), argonTime, argonMemory, argonThreads, argonKey)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+	"github.com/swaggest/jsonschema-go"
 
 	"cohortflow/internal/platform/web"
 )
@@ -50,6 +51,12 @@ func (m millisecond) MarshalJSON() ([]byte, error) {
 	return []byte(t.Format(`"2006-01-02T15:04:05.000Z"`)), nil
 }
 
+// PrepareJSONSchema implements jsonschema.Preparer: in JSON it is a text.
+func (millisecond) PrepareJSONSchema(s *jsonschema.Schema) error {
+	s.WithType(jsonschema.String.Type()).WithFormat("date-time")
+	return nil
+}
+
 type refreshBody struct {
 	RefreshToken string `json:"refresh_token"`
 }
@@ -63,9 +70,9 @@ func (s *Service) Table() web.Table {
 		{Method: "POST", Path: "/auth/login/", Summary: "Sign in by password or by the code of an identity provider", Tag: "auth",
 			Body: loginBody{}, Out: loginView{}, For: web.NoAuth, View: "admin_cohort.views.auth.LoginView", Action: "post", Do: r.login},
 		{Method: "POST", Path: "/auth/refresh/", Summary: "Exchange a refresh token for a new pair", Tag: "auth",
-			Body: refreshBody{}, Out: Pair{}, For: web.AnyUser, Do: r.refresh},
+			Body: refreshBody{}, Out: Pair{}, For: web.NoAuth, Do: r.refresh}, // the refresh token is the credential
 		{Method: "POST", Path: "/auth/logout/", Summary: "Sign out", Tag: "auth",
-			Body: refreshBody{}, Out: struct{}{}, For: web.AnyUser, Do: r.logout},
+			Body: refreshBody{}, Out: struct{}{}, For: web.AnyUser, First: expireCookies, Do: r.logout},
 	}
 }
 
@@ -122,11 +129,14 @@ func (r routes) refresh(c *gin.Context) error {
 	return nil
 }
 
-// logout expires the cookies that browsers of existing users still hold, whatever becomes of the rest (system.md 2.12).
-func (r routes) logout(c *gin.Context) error {
+// expireCookies ends the cookies that browsers of existing users still hold, whatever becomes of the rest (system.md 2.12).
+func expireCookies(c *gin.Context) {
 	for _, name := range []string{"csrftoken", "sessionid"} {
 		http.SetCookie(c.Writer, &http.Cookie{Name: name, Path: "/", MaxAge: -1, SameSite: http.SameSiteLaxMode})
 	}
+}
+
+func (r routes) logout(c *gin.Context) error {
 	body, err := web.Body(c)
 	if err != nil {
 		return err

@@ -37,10 +37,18 @@ type Config struct {
 }
 
 // Service signs users in and out.
-type Service struct{ cfg Config }
+type Service struct {
+	cfg    Config
+	places chan struct{} // see hashing
+}
+
+// checkedAtOnce bounds the passwords that are checked at the same time.
+const checkedAtOnce = 8
 
 // NewService keeps cfg.
-func NewService(cfg Config) *Service { return &Service{cfg: cfg} }
+func NewService(cfg Config) *Service {
+	return &Service{cfg: cfg, places: make(chan struct{}, checkedAtOnce)}
+}
 
 // Login is what a successful sign-in answers.
 type Login struct {
@@ -61,70 +69,84 @@ func unauthorized(text string) error {
 // ByPassword signs in with a name and a password. After MaxFailures refusals within LockFor the name is locked for that
 // long, for the right password and for names that nobody has as well (decision 32).
 func (s *Service) ByPassword(ctx context.Context, username, password string) (Login, error) {
-	now := s.cfg.Clock.Now()
-	if err := s.checkLock(ctx, username, now); err != nil {
+	now, name := s.cfg.Clock.Now(), cut(username, 150)
+	locked, newest, err := s.cfg.Store.Attempt(ctx, name, now, now.Add(-s.cfg.LockFor), s.cfg.MaxFailures)
+	if err != nil {
 		return Login{}, err
 	}
-	user, newHash, ok, err := s.verify(ctx, username, password)
-	if err != nil {
+	if locked {
+		return Login{}, s.lockedOut(newest, now)
+	}
+	user, better, ok, err := s.verify(ctx, username, password)
+	if err != nil { // nobody was judged: neither the user's fault nor a guess
+		if err := s.cfg.Store.Withdraw(context.WithoutCancel(ctx), name, now); err != nil {
+			return Login{}, err
+		}
 		return Login{}, err
 	}
 	if !ok {
 		s.cfg.Log.InfoContext(ctx, "login refused")
-		if err := s.cfg.Store.AddFailure(ctx, cut(username, 150), now, now.Add(-s.cfg.LockFor)); err != nil {
-			return Login{}, err
-		}
 		return Login{}, refusedLogin()
 	}
 	pair, err := s.cfg.Tokens.Issue(user.Username)
 	if err != nil {
 		return Login{}, err
 	}
-	return s.signedIn(ctx, user, pair, now, newHash)
+	return s.signedIn(ctx, user, name, pair, now, better)
 }
 
-func (s *Service) checkLock(ctx context.Context, username string, now time.Time) error {
-	n, newest, err := s.cfg.Store.Failures(ctx, cut(username, 150), now.Add(-s.cfg.LockFor))
-	if err != nil {
-		return err
-	}
-	if n < s.cfg.MaxFailures {
-		return nil
-	}
+func (s *Service) lockedOut(newest, now time.Time) error {
 	wait := newest.Add(s.cfg.LockFor).Sub(now)
 	return fault.Refused{Status: 429, RetryAfter: max(1, int(math.Ceil(wait.Seconds()))),
 		Body: map[string]string{"error": "Too many failed attempts: this account is locked for a while."}}
 }
 
-// verify checks the password where it is kept. newHash is set when a password stored in the old form must be replaced.
-func (s *Service) verify(ctx context.Context, username, password string) (user User, newHash string, ok bool, err error) {
+// verify checks the password where it is kept. better is set when a password stored in the old form must be replaced.
+func (s *Service) verify(ctx context.Context, username, password string) (user User, better rehash, ok bool, err error) {
 	user, live, err := s.cfg.Store.Live(ctx, username)
 	if err != nil {
-		return User{}, "", false, err
+		return User{}, rehash{}, false, err
 	}
-	if !live {
-		s.cfg.Passwords.Waste(password)
-		return User{}, "", false, nil
-	}
-	if s.cfg.Directory != nil {
+	if live && s.cfg.Directory != nil {
 		ok, err := s.cfg.Directory.Authenticate(ctx, username, password)
-		return user, "", ok, err
+		if err != nil { // the cause may quote what was sent
+			s.cfg.Log.WarnContext(ctx, "the directory could not check a login")
+			return User{}, rehash{}, false, refusedLogin()
+		}
+		return user, rehash{}, ok, nil
 	}
-	if user.Password == nil {
+	release, err := s.hashing(ctx)
+	if err != nil {
+		return User{}, rehash{}, false, err
+	}
+	defer release()
+	if !live || user.Password == nil {
 		s.cfg.Passwords.Waste(password)
-		return user, "", false, nil
+		return User{}, rehash{}, false, nil
 	}
 	ok, outdated := s.cfg.Passwords.Check(password, *user.Password)
 	if ok && outdated {
-		if newHash, err = s.cfg.Passwords.Hash(password); err != nil {
-			return User{}, "", false, err
+		hash, err := s.cfg.Passwords.Hash(password)
+		if err != nil {
+			return User{}, rehash{}, false, err
 		}
+		better = rehash{old: *user.Password, new: hash}
 	}
-	return user, newHash, ok, nil
+	return user, better, ok, nil
 }
 
-func (s *Service) signedIn(ctx context.Context, user User, pair Pair, now time.Time, newHash string) (Login, error) {
-	if err := s.cfg.Store.SignedIn(ctx, user.Username, now, newHash); err != nil {
+// hashing waits for one of a few places: each check takes 19 MiB, and a flood of logins must not take all memory.
+func (s *Service) hashing(ctx context.Context) (release func(), err error) {
+	select {
+	case s.places <- struct{}{}:
+		return func() { <-s.places }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait to check a password: %w", ctx.Err())
+	}
+}
+
+func (s *Service) signedIn(ctx context.Context, user User, attempted string, pair Pair, now time.Time, better rehash) (Login, error) {
+	if err := s.cfg.Store.SignedIn(ctx, user.Username, attempted, now, better); err != nil {
 		return Login{}, err
 	}
 	login := Login{User: user, At: now, Pair: pair}
@@ -152,7 +174,7 @@ func (s *Service) ByCode(ctx context.Context, code, redirectURI string) (Login, 
 	if !live {
 		return Login{}, unauthorized("User matching query does not exist.")
 	}
-	return s.signedIn(ctx, user, pair, s.cfg.Clock.Now(), "")
+	return s.signedIn(ctx, user, user.Username, pair, s.cfg.Clock.Now(), rehash{})
 }
 
 // Refresh exchanges a refresh token for a new pair; the pair is that of the token's user, whoever asks (system.md 3.7).

@@ -40,6 +40,8 @@ type UsersConfig struct {
 	People        People
 	UsernameRegex string
 	EmailRegex    string
+	// Created is called once a user of the API exists, for what their accesses need from elsewhere; nil: nothing.
+	Created func(ctx context.Context, username string)
 }
 
 // Users lists, creates and changes users (system.md 5).
@@ -92,10 +94,15 @@ func (u *Users) Create(ctx context.Context, caller Caller, body web.Object) (Use
 		if err := tx.Create(&row).Error; err != nil {
 			return fmt.Errorf("create user: %w", err)
 		}
+		if u.cfg.Created != nil {
+			tx.AfterCommit(func(ctx context.Context) { u.cfg.Created(ctx, row.Username) })
+		}
 		return u.cfg.Profiles.AddManualProfile(ctx, tx, row.Username)
 	})
-	if errors.Is(err, gorm.ErrDuplicatedKey) { // two creations at once
-		return User{}, fault.Field("username", "user with this username already exists.")
+	if errors.Is(err, gorm.ErrDuplicatedKey) { // two at once: the other one is seen by now
+		if err := u.checkUnique(ctx, web.FieldsOf(body, false), row, ""); err != nil {
+			return User{}, err
+		}
 	}
 	return row, err
 }
@@ -133,11 +140,19 @@ func (u *Users) read(f *web.Fields) (User, error) {
 	return row, nil
 }
 
+const msgEmail = "Enter a valid email address."
+
 func readEmail(f *web.Fields) *string {
+	switch f.Raw("email").(type) {
+	case nil, string:
+	default:
+		f.Add("email", msgEmail)
+		return nil
+	}
 	email := f.String("email", web.Nullable, web.MaxLen(254))
 	if email.Set && !email.Null {
 		if a, err := mail.ParseAddress(email.Value); err != nil || a.Address != email.Value || !strings.Contains(email.Value[strings.LastIndex(email.Value, "@"):], ".") {
-			f.Add("email", "Enter a valid email address.")
+			f.Add("email", msgEmail)
 		}
 	}
 	return email.Ptr()
@@ -192,7 +207,13 @@ func (u *Users) Change(ctx context.Context, caller Caller, username string, body
 		return User{}, err
 	}
 	set["updated_by"], set["update_datetime"] = caller.Username, u.cfg.Clock.Now()
-	if err := u.cfg.Store.change(ctx, username, set); err != nil {
+	err = u.cfg.Store.change(ctx, username, set)
+	if email, changed := set["email"].(*string); changed && errors.Is(err, gorm.ErrDuplicatedKey) { // two at once
+		if err := u.checkUnique(ctx, f, User{Email: email}, username); err != nil {
+			return User{}, err
+		}
+	}
+	if err != nil {
 		return User{}, err
 	}
 	user, _, err = u.cfg.Store.Live(ctx, username)

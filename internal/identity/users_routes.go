@@ -35,12 +35,14 @@ func (u *Users) Table() web.Table {
 		{Name: "search", Type: "string", Doc: "terms contained in names, username or e-mail"},
 		{Name: "ordering", Type: "string", Doc: "firstname, lastname, username, email, created_by, updated_by"},
 	}, switches...)
+	// The permission on users knows these methods; any other is forbidden to everybody (system.md 5.2).
+	knows := []string{http.MethodGet, http.MethodPost, http.MethodPatch}
 	return web.Table{
-		{Method: "GET", Path: "/users/", Summary: "List users", Tag: "users", Query: filters, Paged: web.ByPage, Out: web.PageOf[UserView]{}, For: web.UserManager, Do: r.list},
-		{Method: "POST", Path: "/users/", Summary: "Create a user", Tag: "users", Body: userBody{}, Out: UserView{}, Status: 201, For: web.UserManager, View: userLogView, Action: "create", Do: r.create},
-		{Method: "GET", Path: "/users/:username/", Summary: "One user", Tag: "users", Query: switches, Out: UserView{}, For: web.UserManager, Do: r.retrieve},
-		{Method: "PATCH", Path: "/users/:username/", Summary: "Change a user", Tag: "users", Body: userBody{}, Out: UserView{}, For: web.UserManager, View: userLogView, Action: "partial_update", Do: r.change},
-		{Method: "GET", Path: "/users/:username/check/", Summary: "Look a person up, here and in the directory", Tag: "users", Out: Check{}, For: web.UserManager, Do: r.check},
+		{Method: "GET", Path: "/users/", Summary: "List users", Tag: "users", Query: filters, Paged: web.ByPage, Out: web.PageOf[UserView]{}, For: web.UserManager, Knows: knows, Do: r.list},
+		{Method: "POST", Path: "/users/", Summary: "Create a user", Tag: "users", Body: userBody{}, Out: UserView{}, Status: 201, For: web.UserManager, Knows: knows, View: userLogView, Action: "create", Do: r.create},
+		{Method: "GET", Path: "/users/:username/", Summary: "One user", Tag: "users", Query: switches, Out: UserView{}, For: web.UserManager, Knows: knows, Do: r.retrieve},
+		{Method: "PATCH", Path: "/users/:username/", Summary: "Change a user", Tag: "users", Body: userBody{}, Out: UserView{}, For: web.UserManager, Knows: knows, View: userLogView, Action: "partial_update", Do: r.change},
+		{Method: "GET", Path: "/users/:username/check/", Summary: "Look a person up, here and in the directory", Tag: "users", Out: Check{}, For: web.UserManager, Knows: knows, Do: r.check},
 	}
 }
 

@@ -96,6 +96,9 @@ func (s *Store) List(ctx context.Context, f Filter, p web.Page) ([]userRow, int6
 
 // One is the user of that name if they match the filter.
 func (s *Store) One(ctx context.Context, username string, f Filter) (userRow, bool, error) {
+	if !storable(username) {
+		return userRow{}, false, nil
+	}
 	var rows []userRow
 	if err := joined(f.apply(s.db.Read(ctx))).Where("u.username = ?", username).Limit(1).Scan(&rows).Error; err != nil {
 		return userRow{}, false, fmt.Errorf("find user: %w", err)

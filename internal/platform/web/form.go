@@ -6,6 +6,7 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"cohortflow/internal/platform/fault"
 )
@@ -18,7 +19,7 @@ func decodeForm(raw []byte) (Object, error) {
 	}
 	o := Object{}
 	for name, list := range values {
-		o[name] = list[len(list)-1]
+		o[name] = strings.ToValidUTF8(list[len(list)-1], "\uFFFD")
 	}
 	return o, nil
 }
@@ -43,6 +44,6 @@ func decodeMultipart(raw []byte, boundary string) (Object, error) {
 		if err != nil {
 			return nil, malformed
 		}
-		o[part.FormName()] = string(value)
+		o[part.FormName()] = strings.ToValidUTF8(string(value), "\uFFFD")
 	}
 }

@@ -11,34 +11,45 @@ import (
 	"strings"
 	"time"
 
-	"github.com/gin-gonic/gin"
 	"github.com/google/uuid"
 	"github.com/swaggest/jsonschema-go"
 	"github.com/swaggest/openapi-go"
 	"github.com/swaggest/openapi-go/openapi3"
-	"github.com/swaggest/swgui/v5emb"
 )
 
-// OpenAPI is the document of a table: OpenAPI 3.0, as JSON.
+// OpenAPI is the document of a table: OpenAPI 3.0, as JSON. Of an answer's type every field without omitempty is required;
+// a type that is sent and answered has one schema for each.
 func OpenAPI(t Table, version string) ([]byte, error) {
-	r := openapi3.NewReflector()
-	r.Spec.Info.WithTitle("Cohortflow").WithVersion(version).
-		WithDescription("Patient cohorts and data exports of a research data warehouse: a drop-in replacement of the Cohort360 back-end.")
-	r.AddTypeMapping(Datetime{}, time.Time{})
-	r.AddTypeMapping(uuid.UUID{}, uuidText(""))
-	r.DefaultOptions = append(r.DefaultOptions, jsonschema.InterceptDefName(definitionName), jsonschema.InterceptProp(nullableSlices))
-	bearer := openapi3.SecurityScheme{HTTPSecurityScheme: (&openapi3.HTTPSecurityScheme{}).WithScheme("bearer")}
-	r.Spec.ComponentsEns().SecuritySchemesEns().WithMapOfSecuritySchemeOrRefValuesItem("bearer", openapi3.SecuritySchemeOrRef{SecurityScheme: &bearer})
-	for _, route := range t {
-		if err := addOperation(r, route); err != nil {
-			return nil, fmt.Errorf("describe %s %s: %w", route.Method, route.Path, err)
-		}
+	spec, err := describe(t, version)
+	if err != nil {
+		return nil, err
 	}
-	doc, err := json.MarshalIndent(r.Spec, "", " ")
+	doc, err := json.MarshalIndent(spec, "", " ")
 	if err != nil {
 		return nil, fmt.Errorf("write the OpenAPI document: %w", err)
 	}
 	return doc, nil
+}
+
+func describe(t Table, version string) (*openapi3.Spec, error) {
+	r := openapi3.NewReflector()
+	r.Spec.Info.WithTitle("Cohort360-Backend").WithVersion(version). // the name that tools know it by
+										WithDescription("Cohortflow: patient cohorts and data exports of a research data warehouse. A drop-in replacement of the Cohort360 back-end.")
+	r.AddTypeMapping(Datetime{}, time.Time{})
+	r.AddTypeMapping(uuid.UUID{}, uuidText(""))
+	r.DefaultOptions = append(r.DefaultOptions, jsonschema.InterceptProp(nullableSlices), jsonschema.InterceptProp(requiredInAnswers))
+	var current openapi.OperationContext
+	r.DefaultOptions = append(r.DefaultOptions, jsonschema.InterceptDefName(func(_ reflect.Type, name string) string {
+		return definitionName(name, current != nil && !current.IsProcessingResponse())
+	}))
+	bearer := openapi3.SecurityScheme{HTTPSecurityScheme: (&openapi3.HTTPSecurityScheme{}).WithScheme("bearer")}
+	r.Spec.ComponentsEns().SecuritySchemesEns().WithMapOfSecuritySchemeOrRefValuesItem("bearer", openapi3.SecuritySchemeOrRef{SecurityScheme: &bearer})
+	for _, route := range t {
+		if err := addOperation(r, route, &current); err != nil {
+			return nil, fmt.Errorf("describe %s %s: %w", route.Method, route.Path, err)
+		}
+	}
+	return r.Spec, nil
 }
 
 // uuidText documents uuids as texts of that format.
@@ -50,9 +61,25 @@ func (uuidText) PrepareJSONSchema(s *jsonschema.Schema) error { s.WithFormat("uu
 var notInNames = regexp.MustCompile(`[^A-Za-z0-9]+`)
 
 // definitionName keeps names short and free of the brackets of generic types.
-func definitionName(_ reflect.Type, name string) string {
+func definitionName(name string, sent bool) string {
 	name = strings.ReplaceAll(name, "CohortflowInternal", "")
+	if sent {
+		name += "Request"
+	}
 	return notInNames.ReplaceAllString(name, "")
+}
+
+// requiredInAnswers: what is always written is always there.
+func requiredInAnswers(p jsonschema.InterceptPropParams) error {
+	oc, ok := openapi.OperationCtx(p.Context)
+	if !ok || !oc.IsProcessingResponse() || !p.Processed || p.ParentSchema == nil {
+		return nil
+	}
+	_, options, _ := strings.Cut(p.Field.Tag.Get("json"), ",")
+	if !strings.Contains(options, "omit") && !slices.Contains(p.ParentSchema.Required, p.Name) {
+		p.ParentSchema.Required = append(p.ParentSchema.Required, p.Name)
+	}
+	return nil
 }
 
 // nullableSlices: a slice of ours is rendered as [] or as null only where its field is a pointer.
@@ -63,12 +90,13 @@ func nullableSlices(p jsonschema.InterceptPropParams) error {
 	return nil
 }
 
-func addOperation(r *openapi3.Reflector, route Route) error {
+func addOperation(r *openapi3.Reflector, route Route, current *openapi.OperationContext) error {
 	path, names := pathParams(route.Path)
 	oc, err := r.NewOperationContext(route.Method, path)
 	if err != nil {
 		return err
 	}
+	*current = oc
 	oc.SetSummary(route.Summary)
 	oc.SetTags(route.Tag)
 	oc.SetID(operationID(route))
@@ -83,8 +111,12 @@ func addOperation(r *openapi3.Reflector, route Route) error {
 	if status == 0 {
 		status = http.StatusOK
 	}
-	if route.Out != nil {
-		oc.AddRespStructure(route.Out, openapi.WithHTTPStatus(status), openapi.WithContentType(orJSON(route.Produces)))
+	out := route.Out
+	if out == any(struct{}{}) {
+		out = map[string]string{} // the reflector takes an empty struct for a text
+	}
+	if out != nil {
+		oc.AddRespStructure(out, openapi.WithHTTPStatus(status), openapi.WithContentType(orJSON(route.Produces)))
 	} else {
 		oc.AddRespStructure(nil, openapi.WithHTTPStatus(status))
 	}
@@ -161,24 +193,4 @@ func param(in openapi3.ParameterIn, name, kind, doc string) openapi3.ParameterOr
 	}
 	p.WithSchema(openapi3.SchemaOrRef{Schema: s})
 	return openapi3.ParameterOrRef{Parameter: p}
-}
-
-// Documentation mounts the OpenAPI document at /schema and Swagger UI, whose files are in the binary, at /docs.
-func (s *Server) Documentation(version string) error {
-	doc, err := OpenAPI(s.table, version)
-	if err != nil {
-		return err
-	}
-	serve := func(c *gin.Context) { c.Data(http.StatusOK, "application/vnd.oai.openapi+json", doc) }
-	for _, path := range []string{"/schema", "/schema/"} {
-		s.Mount(http.MethodGet, path, serve)
-	}
-	ui := v5emb.New("Cohortflow", "/schema", "/docs/assets/")
-	s.Mount(http.MethodGet, "/docs", func(c *gin.Context) {
-		r := c.Request.Clone(c.Request.Context())
-		r.URL.Path = "/docs/assets/"
-		ui.ServeHTTP(c.Writer, r)
-	})
-	s.Mount(http.MethodGet, "/docs/assets/*file", gin.WrapH(ui))
-	return nil
 }

@@ -41,4 +41,8 @@ func TestOpenAPI(t *testing.T) {
 	require.True(t, schema.Properties["name"].Value.Nullable)
 	require.True(t, schema.Properties["ended_at"].Value.Nullable)
 	require.False(t, schema.Properties["tags"].Value.Nullable)
+	thingSchema := op.Responses.Value("200").Value.Content["application/json"].Schema.Value.Properties["results"].Value.Items.Value
+	require.ElementsMatch(t, []string{"uuid", "name", "created_at", "ended_at", "tags", "started"}, thingSchema.Required, "what is answered is always there")
+	sent := spec.Paths.Find("/things/{uuid}/close/").Post.RequestBody.Value.Content["application/json"].Schema.Value
+	require.Empty(t, sent.Required, "what is sent is judged by the service")
 }

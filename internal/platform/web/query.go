@@ -44,7 +44,7 @@ func (q *Query) Text(name string) string {
 		q.invalid.Add(name, "Null characters are not allowed.")
 		return ""
 	}
-	return strings.TrimSpace(value)
+	return strings.TrimSpace(strings.ToValidUTF8(value, "\uFFFD")) // databases refuse other texts
 }
 
 // List splits a comma list, trimmed; nil when the parameter is absent or empty.
@@ -163,7 +163,7 @@ var searchTerms = regexp.MustCompile(`"([^"]*)"|'([^']*)'|[^\s,]+`)
 // Search splits search=… into terms, all of which must match: at white space and commas, quoted phrases stay whole. They
 // are taken literally (decision 24).
 func (q *Query) Search() []string {
-	text := q.c.Query("search")
+	text := strings.ToValidUTF8(q.c.Query("search"), "\uFFFD")
 	if strings.ContainsRune(text, 0) {
 		q.refusal = fault.Refused{Status: 400, Body: []string{"Null characters are not allowed."}}
 		return nil

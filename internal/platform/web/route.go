@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/gin-gonic/gin"
+
+	"cohortflow/internal/platform/fault"
 )
 
 // Who names the callers that may use a route. What a name means is decided by Config.Authorize; the authorisation matrix
@@ -55,7 +57,12 @@ type Route struct {
 	For      Who
 	// View and Action are the names stored in the request log (system.md 6.1); a route with an empty View is not logged.
 	View, Action string
-	Do           func(c *gin.Context) error
+	// Knows lists the methods that the permission of this path knows; any other is forbidden to everybody, where a path
+	// usually answers that it has no such method (system.md 5.2, 9.4). nil: all.
+	Knows []string
+	// First runs before all checks, for every method of the path: what the answer must carry even if it is a refusal.
+	First func(c *gin.Context)
+	Do    func(c *gin.Context) error
 }
 
 // Paging says which of the two paginations a list uses (system.md 2.5).
@@ -109,18 +116,73 @@ func (s *Server) register(t Table) {
 // refuseMethod answers a method that the path does not have, to whom the path's other routes would have let in: where
 // they differ, the last one that is not for everybody decides (reads may be open while changes are not).
 func (s *Server) refuseMethod(t Table, path string, allowed []string) gin.HandlerFunc {
-	who := Anyone
+	who, first, knows := NoAuth, []func(*gin.Context){}, []string(nil)
 	for _, r := range t {
-		if r.Path == path && r.For != Anyone && r.For != NoAuth {
+		if r.Path != path {
+			continue
+		}
+		if r.For != NoAuth && (r.For != Anyone || who == NoAuth) {
 			who = r.For
+		}
+		if r.First != nil {
+			first = append(first, r.First)
+		}
+		if r.Knows != nil {
+			knows = r.Knows
 		}
 	}
 	return func(c *gin.Context) {
-		c.Header("Allow", strings.Join(allowed, ", "))
-		if err := s.admit(c, who); err != nil {
-			s.render(c, err)
-			return
+		for _, f := range first {
+			f(c)
 		}
-		s.render(c, methodNotAllowed(c.Request.Method))
+		c.Header("Allow", strings.Join(allowed, ", "))
+		err := acceptable(c)
+		if err == nil {
+			err = s.admit(c, who)
+		}
+		switch {
+		case err != nil:
+		case knows != nil && !slices.Contains(knows, c.Request.Method):
+			err = fault.Forbidden{}
+		default:
+			err = methodNotAllowed(c.Request.Method)
+		}
+		s.render(c, err)
 	}
+}
+
+// Root is the route that lists the resources below a prefix, for people who explore (system.md 2.1).
+func Root(prefix, tag string, resources ...string) Route {
+	return Route{Method: http.MethodGet, Path: prefix, Summary: "The resources below " + prefix, Tag: tag, Out: map[string]string{}, For: AnyUser,
+		Do: func(c *gin.Context) error {
+			list := links{prefix: Origin(c) + prefix, names: resources}
+			JSON(c, http.StatusOK, list)
+			return nil
+		}}
+}
+
+// links renders names with their addresses, in order.
+type links struct {
+	prefix string
+	names  []string
+}
+
+// MarshalJSON implements json.Marshaler.
+func (l links) MarshalJSON() ([]byte, error) {
+	out := []byte{'{'}
+	for i, name := range l.names {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		key, err := marshal(name)
+		if err != nil {
+			return nil, err
+		}
+		address, err := marshal(l.prefix + name + "/")
+		if err != nil {
+			return nil, err
+		}
+		out = append(append(append(out, key...), ':'), address...)
+	}
+	return append(out, '}'), nil
 }

@@ -53,8 +53,17 @@ func New(cfg Config, tables ...Table) *Server {
 		s.table = append(s.table, t...)
 	}
 	s.register(s.table)
-	e.NoRoute(func(c *gin.Context) { JSON(c, http.StatusNotFound, detail("Not found.")) })
+	e.NoRoute(notFound)
 	return s
+}
+
+// notFound answers what no route has; the root has an answer of its own (system.md 2.1).
+func notFound(c *gin.Context) {
+	if c.Request.URL.Path == "/" {
+		JSON(c, http.StatusNotFound, map[string]string{"error": "Page Not Found"})
+		return
+	}
+	JSON(c, http.StatusNotFound, detail("Not found."))
 }
 
 // Routes is the whole table.
@@ -75,6 +84,9 @@ func (s *Server) handle(r Route) gin.HandlerFunc {
 			var ctx context.Context
 			ctx, flush = s.cfg.Later(c.Request.Context())
 			c.Request = c.Request.WithContext(ctx)
+		}
+		if r.First != nil {
+			r.First(c)
 		}
 		c.Header("Allow", strings.Join(s.table.allowed(r.Path), ", "))
 		if err := s.run(c, r); err != nil {
