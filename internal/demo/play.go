@@ -139,19 +139,16 @@ func (p *player) steps() []step {
 
 func (p *player) run(ctx context.Context) error {
 	started := p.cfg.Clock.Now()
-	p.out.title("One researcher's workflow, through the public API at %s", p.cfg.BaseURL)
+	p.out.print("One researcher's workflow, through the public API at %s\n", p.cfg.BaseURL)
 	steps := p.steps()
 	for i, s := range steps {
 		p.out.step(i+1, len(steps), s.name)
 		if err := s.do(ctx); err != nil {
-			err = fmt.Errorf("demo: step %d (%s): %w", i+1, s.name, err)
-			if written := p.out.failed(err); written != nil {
-				return errors.Join(err, written)
-			}
-			return err
+			p.out.line("FAILED", "%v", err)
+			return errors.Join(fmt.Errorf("demo: step %d (%s): %w", i+1, s.name, err), p.out.err)
 		}
 	}
-	p.out.title("All %d steps went as they should, in %s.", len(steps), p.since(started))
+	p.out.print("\nAll %d steps went as they should, in %s.\n", len(steps), p.since(started))
 	if p.out.err != nil {
 		return fmt.Errorf("demo: write the transcript: %w", p.out.err)
 	}

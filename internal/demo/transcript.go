@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -20,8 +21,6 @@ func (t *transcript) print(format string, args ...any) {
 		_, t.err = fmt.Fprintf(t.w, format, args...)
 	}
 }
-
-func (t *transcript) title(format string, args ...any) { t.print("\n"+format+"\n", args...) }
 
 func (t *transcript) step(n, of int, name string) { t.print("\n%d/%d %s\n", n, of, name) }
 
@@ -51,12 +50,9 @@ func (t *transcript) rows(label string, rows [][]string) {
 	}
 }
 
-// failed prints why the play ended early.
-func (t *transcript) failed(err error) error {
-	t.line("FAILED", "%v", err)
-	return t.err
-}
-
 func pad(s string, width int) string {
 	return s + strings.Repeat(" ", max(0, width-utf8.RuneCountInString(s)))
 }
+
+// moment prints a time of the day.
+func moment(t time.Time) string { return t.UTC().Format("15:04:05.000") }
