@@ -32,6 +32,7 @@ type Executor interface {
 type secret struct {
 	Authorization string `json:"authorization,omitempty"`
 	Method        string `json:"method,omitempty"`
+	Trace         string `json:"trace,omitempty"`
 	// Stage says which criteria are counted one by one (cohort.md 8.2).
 	Stage string `json:"stage,omitempty"`
 	// Group is the list of patients of which a sample is drawn.
@@ -41,10 +42,12 @@ type secret struct {
 }
 
 func secretOf(caller identity.Caller) secret {
-	return secret{Authorization: caller.Authorization, Method: caller.AuthorizationMethod}
+	return secret{Authorization: caller.Authorization, Method: caller.AuthorizationMethod, Trace: caller.TraceID}
 }
 
-func (s secret) auth() fhir.Auth { return fhir.Auth{Authorization: s.Authorization, Method: s.Method} }
+func (s secret) auth() fhir.Auth {
+	return fhir.Auth{Authorization: s.Authorization, Method: s.Method, TraceID: s.Trace}
+}
 
 func (s secret) seal() []byte {
 	raw, err := json.Marshal(s)
