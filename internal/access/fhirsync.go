@@ -32,6 +32,13 @@ func (v VirtualCohort) CallbackPath() string {
 	return fmt.Sprintf("/fhir-perimeters/%d/", v.PerimeterID)
 }
 
+// Query is the document that describes the cohort: everybody with an encounter in the perimeter or below it.
+func (v VirtualCohort) Query() string {
+	places := strings.Join(append([]string{strconv.FormatInt(v.PerimeterID, 10)}, v.Descendants...), ",")
+	return `{"_type": "request", "sourcePopulation": {}, "request": {"_type": "andGroup", "_id": 0, "isInclusive": true, "criteria": ` +
+		`[{"_type": "basicResource", "_id": 1, "isInclusive": true, "resourceType": "Encounter", "filterFhir": "service-provider=` + places + `"}]}}`
+}
+
 // VirtualCohorts has virtual cohorts made.
 type VirtualCohorts interface {
 	// OweVirtualCohorts owes one job for each within the transaction.
