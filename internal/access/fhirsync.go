@@ -203,8 +203,13 @@ func (r routes) virtualCohortReady(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := r.service.GetPerimeter(c.Request.Context(), id); err != nil {
+	// not from the tree: thousands of these come after a synchronisation, and each makes the tree a new one
+	_, found, err := live[Perimeter](r.service.db.Read(c.Request.Context()), id)
+	if err != nil {
 		return err
+	}
+	if !found {
+		return fault.NotFound{Model: "Perimeter"}
 	}
 	payload, err := web.Body(c)
 	if err != nil {
