@@ -14,13 +14,16 @@ import (
 	"cohortflow/internal/platform/web"
 )
 
-// ListAccesses is a page of accesses (accesses.md 12.3); an unknown perimeter is a fault.NotFound. With a profile or a
+// ListAccesses is a page of accesses, for those who manage some (accesses.md 12.3); an unknown perimeter is a fault.NotFound. With a profile or a
 // perimeter in the filter each says whether the caller may manage it. Accesses below the perimeter are included only for
 // callers who manage lower levels somewhere. Five queries.
 func (s *Service) ListAccesses(ctx context.Context, caller identity.Caller, f AccessFilter, page web.Page) ([]Detail, int64, web.Page, error) {
 	h, err := s.of(ctx, caller.Username)
 	if err != nil {
 		return nil, 0, page, err
+	}
+	if !h.grants.ManagesAccesses() {
+		return nil, 0, page, fault.Forbidden{}
 	}
 	if f.PerimeterID != nil && h.tree.Live(*f.PerimeterID) == nil {
 		return nil, 0, page, fault.NotFound{Model: "Perimeter"}

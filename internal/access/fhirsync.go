@@ -32,6 +32,13 @@ func (v VirtualCohort) CallbackPath() string {
 	return fmt.Sprintf("/fhir-perimeters/%d/", v.PerimeterID)
 }
 
+// Query is the document that describes the cohort: everybody with an encounter in the perimeter or below it.
+func (v VirtualCohort) Query() string {
+	places := strings.Join(append([]string{strconv.FormatInt(v.PerimeterID, 10)}, v.Descendants...), ",")
+	return `{"_type": "request", "sourcePopulation": {}, "request": {"_type": "andGroup", "_id": 0, "isInclusive": true, "criteria": ` +
+		`[{"_type": "basicResource", "_id": 1, "isInclusive": true, "resourceType": "Encounter", "filterFhir": "service-provider=` + places + `"}]}}`
+}
+
 // VirtualCohorts has virtual cohorts made.
 type VirtualCohorts interface {
 	// OweVirtualCohorts owes one job for each within the transaction.
@@ -196,8 +203,13 @@ func (r routes) virtualCohortReady(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := r.service.GetPerimeter(c.Request.Context(), id); err != nil {
+	// not from the tree: thousands of these come after a synchronisation, and each makes the tree a new one
+	_, found, err := live[Perimeter](r.service.db.Read(c.Request.Context()), id)
+	if err != nil {
 		return err
+	}
+	if !found {
+		return fault.NotFound{Model: "Perimeter"}
 	}
 	payload, err := web.Body(c)
 	if err != nil {

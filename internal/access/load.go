@@ -62,7 +62,8 @@ var ErrSeveralRoots = errors.New("CSV file configuration error: ensure you have 
 
 // Load fills an empty installation: perimeters from a file (see ReadPerimeters), the administrator with every right on the
 // root for a year, and the accounts of the machines. It may be run again, also at the same time: what is there is left as
-// it is. One transaction: a mistake leaves nothing behind.
+// it is, and where there are perimeters already, nobody becomes administrator beside another one. One transaction: a mistake
+// leaves nothing behind.
 func (s *Service) Load(ctx context.Context, perimeters io.Reader, data InitialData) (report LoadReport, err error) {
 	err = s.db.Update(ctx, func(tx *database.Tx) error {
 		report = LoadReport{}
@@ -150,6 +151,11 @@ func (s *Service) seedAdmin(ctx context.Context, tx *database.Tx, admin NewUser,
 	if admin.Username == "" {
 		return nil
 	}
+	if report.Skipped {
+		if held, err := administered(tx); err != nil || held {
+			return err
+		}
+	}
 	profile, err := s.seedUser(ctx, tx, admin, report)
 	if err != nil {
 		return err
@@ -171,6 +177,18 @@ func (s *Service) seedAdmin(ctx context.Context, tx *database.Tx, admin NewUser,
 		report.say("Successfully added user '%s' with '%s' role", admin.Username, adminRole)
 	}
 	return err
+}
+
+// administered tells whether somebody was ever given full administration: an installation at work must not get another
+// administrator, with a password of the configuration, by a restart.
+func administered(tx *database.Tx) (bool, error) {
+	var n int64
+	err := tx.Table("accesses_access a").Joins("JOIN accesses_role r ON r.id = a.role_id").
+		Where("a.delete_datetime IS NULL AND r.right_full_admin").Limit(1).Count(&n).Error
+	if err != nil {
+		return false, fmt.Errorf("look for an administrator: %w", err)
+	}
+	return n > 0, nil
 }
 
 func (s *Service) seedRoles(tx *database.Tx, seeds []RoleSeed, report *LoadReport) error {

@@ -74,7 +74,7 @@ func TestLoad(t *testing.T) {
 		again, err := b.Load(t.Context(), strings.NewReader("rubbish that nobody reads"), initialData())
 		require.NoError(t, err)
 		require.True(t, again.Skipped)
-		require.Contains(t, again.Lines, "Found an old user admin in DB, proceed with it")
+		require.Contains(t, again.Lines, "Found an old user QE in DB, proceed with it")
 		require.Equal(t, want, b.counted())
 		// an administrator whose access was closed does not get it back by a restart
 		b.must(func(tx *database.Tx) error {
@@ -83,6 +83,18 @@ func TestLoad(t *testing.T) {
 		_, err = b.Load(t.Context(), strings.NewReader(sample), initialData())
 		require.NoError(t, err)
 		require.Equal(t, want, b.counted())
+	})
+}
+
+func TestLoadIntoAnInstallationAtWork(t *testing.T) {
+	each(t, func(t *testing.T, b *bundle) {
+		b.give("chief", AllRights, 4)
+		_, err := b.Load(t.Context(), strings.NewReader(sample), initialData())
+		require.NoError(t, err)
+		full, err := b.IsFullAdmin(t.Context(), "admin")
+		require.NoError(t, err)
+		require.False(t, full)
+		require.EqualValues(t, 3, b.counted()["user"], "chief and the machines")
 	})
 }
 

@@ -38,7 +38,8 @@ func (f PerimeterFilter) matcher() func(*node) bool {
 		if parents != nil && (n.ParentID == nil || !parents[*n.ParentID]) {
 			return false
 		}
-		if !strings.Contains(strings.ToLower(deref(n.Name)), name) || !strings.Contains(strings.ToLower(deref(n.SourceValue)), source) {
+		if name != "" && !strings.Contains(strings.ToLower(deref(n.Name)), name) ||
+			source != "" && !strings.Contains(strings.ToLower(deref(n.SourceValue)), source) {
 			return false
 		}
 		return !slices.ContainsFunc(terms, func(term string) bool { return !strings.Contains(n.searched, term) })

@@ -85,7 +85,7 @@ func (r routes) createRole(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	role, err := r.service.CreateRole(c.Request.Context(), p)
+	role, err := r.service.CreateRole(c.Request.Context(), callerOf(c), p)
 	if err != nil {
 		return err
 	}
@@ -105,7 +105,7 @@ func (r routes) patchRole(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	role, err := r.service.PatchRole(c.Request.Context(), id, p)
+	role, err := r.service.PatchRole(c.Request.Context(), callerOf(c), id, p)
 	return answer(c, viewRole(&role), err)
 }
 
@@ -114,7 +114,7 @@ func (r routes) deleteRole(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := r.service.DeleteRole(c.Request.Context(), id); err != nil {
+	if err := r.service.DeleteRole(c.Request.Context(), callerOf(c), id); err != nil {
 		return err
 	}
 	web.Empty(c, http.StatusNoContent)

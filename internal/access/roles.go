@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"cohortflow/internal/identity"
 	"cohortflow/internal/platform/database"
 	"cohortflow/internal/platform/fault"
 	"cohortflow/internal/platform/web"
@@ -99,8 +100,20 @@ func (p RolePatch) apply(r *Role) {
 	r.Flags = FlagsOf(r.Rights()&^p.Cleared | p.Set)
 }
 
-// CreateRole makes a role. Who may is the route's question.
-func (s *Service) CreateRole(ctx context.Context, p RolePatch) (Role, error) {
+// mustBeFullAdmin refuses everybody else.
+func (s *Service) mustBeFullAdmin(ctx context.Context, caller identity.Caller) error {
+	full, err := s.IsFullAdmin(ctx, caller.Username)
+	if err == nil && !full {
+		err = fault.Forbidden{}
+	}
+	return err
+}
+
+// CreateRole makes a role, for full admins.
+func (s *Service) CreateRole(ctx context.Context, caller identity.Caller, p RolePatch) (Role, error) {
+	if err := s.mustBeFullAdmin(ctx, caller); err != nil {
+		return Role{}, err
+	}
 	role := Role{Stamps: stampsAt(s.clock.Now())}
 	p.apply(&role)
 	if err := consistent(role.Rights()); err != nil {
@@ -121,9 +134,9 @@ func nameTaken(err error) error {
 	return nil
 }
 
-// PatchRole changes a role; the rules look at what comes out of it.
-func (s *Service) PatchRole(ctx context.Context, id int64, p RolePatch) (role Role, err error) {
-	err = s.changeRole(ctx, id, func(tx *database.Tx, now time.Time, r *Role) error {
+// PatchRole changes a role, for full admins; the rules look at what comes out of it.
+func (s *Service) PatchRole(ctx context.Context, caller identity.Caller, id int64, p RolePatch) (role Role, err error) {
+	err = s.changeRole(ctx, caller, id, func(tx *database.Tx, now time.Time, r *Role) error {
 		p.apply(r)
 		r.UpdateDatetime = &now
 		role = *r
@@ -132,9 +145,10 @@ func (s *Service) PatchRole(ctx context.Context, id int64, p RolePatch) (role Ro
 	return role, err
 }
 
-// DeleteRole removes a role that is not full administration and that no access has, not even an ended one (10.5).
-func (s *Service) DeleteRole(ctx context.Context, id int64) error {
-	return s.changeRole(ctx, id, func(tx *database.Tx, now time.Time, r *Role) error {
+// DeleteRole removes a role that is not full administration and that no access has, not even an ended one (10.5); for full
+// admins.
+func (s *Service) DeleteRole(ctx context.Context, caller identity.Caller, id int64) error {
+	return s.changeRole(ctx, caller, id, func(tx *database.Tx, now time.Time, r *Role) error {
 		if r.Rights().Has(FullAdmin) {
 			return fault.Refused{Status: http.StatusForbidden, Body: map[string]string{"error": "Cannot delete the Full Admin role"}}
 		}
@@ -151,7 +165,10 @@ func (s *Service) DeleteRole(ctx context.Context, id int64) error {
 	})
 }
 
-func (s *Service) changeRole(ctx context.Context, id int64, edit func(tx *database.Tx, now time.Time, r *Role) error) error {
+func (s *Service) changeRole(ctx context.Context, caller identity.Caller, id int64, edit func(tx *database.Tx, now time.Time, r *Role) error) error {
+	if err := s.mustBeFullAdmin(ctx, caller); err != nil {
+		return err
+	}
 	return s.db.Update(ctx, func(tx *database.Tx) error {
 		role, found, err := live[Role](database.ForUpdate(tx.DB), id)
 		if err != nil {

@@ -146,7 +146,10 @@ func TestSyncFromFHIR(t *testing.T) {
 			{4, []string{"8"}, ""}, {5, []string{}, ""}, {6, []string{}, ""}, {7, []string{}, ""}, {8, []string{}, ""},
 			{3, []string{"6", "7"}, "3"}, {2, []string{"4", "5", "8"}, "2"}, {9999, []string{"2", "3", "4", "5", "6", "7", "8"}, "9999"},
 		}, b.source.cohorts)
-		require.Equal(t, "/fhir-perimeters/4/", VirtualCohort{PerimeterID: 4}.CallbackPath())
+		made := VirtualCohort{PerimeterID: 2, Descendants: []string{"4", "5"}}
+		require.Equal(t, "/fhir-perimeters/2/", made.CallbackPath())
+		require.JSONEq(t, `{"_type":"request","sourcePopulation":{},"request":{"_type":"andGroup","_id":0,"isInclusive":true,"criteria":[
+			{"_type":"basicResource","_id":1,"isInclusive":true,"resourceType":"Encounter","filterFhir":"service-provider=2,4,5"}]}}`, made.Query())
 		require.Equal(t, []int64{2, 3, 4, 5, 6, 7, 8, 9999}, read[page](b.get("nora", "/accesses/perimeters/").is(200)).ids())
 		p, err := b.GetPerimeter(t.Context(), 4)
 		require.NoError(t, err)
