@@ -19,11 +19,6 @@ var (
 	mailOrbis  = tasks.Spec{Name: "mail.orbis_report", Queue: tasks.QueueMail, Timeout: time.Minute, MaxAttempts: 10, Backoff: tasks.Backoff{Base: 5 * time.Second, Cap: 30 * time.Minute}}
 )
 
-type expiryPayload struct {
-	Username string `json:"username"`
-	Days     int    `json:"days"`
-}
-
 // postman owes the mails of access.
 type postman struct {
 	app   *App
@@ -32,7 +27,7 @@ type postman struct {
 
 // AccessesExpire implements access.Mailer.
 func (p postman) AccessesExpire(ctx context.Context, tx *database.Tx, alert access.ExpiryAlert) error {
-	_, err := p.parts.engine.Owe(ctx, tx, engine.Task{Spec: mailExpiry, Payload: expiryPayload{alert.Username, alert.ExpiryDays}})
+	_, err := p.parts.engine.Owe(ctx, tx, engine.Task{Spec: mailExpiry, Payload: alert})
 	return err
 }
 
@@ -52,7 +47,7 @@ func (p postman) handle() {
 }
 
 func (p postman) sendExpiry(ctx context.Context, claim engine.Claim) error {
-	payload, err := engine.Payload[expiryPayload](claim)
+	payload, err := engine.Payload[access.ExpiryAlert](claim)
 	if err != nil {
 		return err
 	}
@@ -61,7 +56,7 @@ func (p postman) sendExpiry(ctx context.Context, claim engine.Claim) error {
 		return err
 	}
 	if live && user.Email != nil {
-		letter := mail.AccessExpiry{RecipientName: user.DisplayName(), ExpiryDays: payload.Days, ManagersLink: p.app.cfg.Perimeters.ManagersLink}
+		letter := mail.AccessExpiry{RecipientName: user.DisplayName(), ExpiryDays: payload.ExpiryDays, ManagersLink: p.app.cfg.Perimeters.ManagersLink}
 		if err := p.app.send(ctx, claim.TaskID, *user.Email, letter); err != nil {
 			return err
 		}
