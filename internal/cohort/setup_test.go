@@ -299,6 +299,7 @@ func (b *bundle) work() {
 	for range 50 {
 		var due []string
 		require.NoError(b.t, b.db.Read(b.t.Context()).Table("engine_task").Where("dead_at IS NULL AND due_at <= ?", b.clock.Now()).
+			Where("lease_until IS NULL OR lease_until <= ?", b.clock.Now()).
 			Where("name <> ?", tasks.Notify.Name).Order("due_at, id").Pluck("id", &due).Error)
 		if len(due) == 0 {
 			return
