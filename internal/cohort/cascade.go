@@ -27,7 +27,7 @@ func deleter[T tabler](a *api, param string) func(*gin.Context) error {
 			return err
 		}
 		ctx, caller := c.Request.Context(), identity.CallerOf(c)
-		err = a.db.Update(ctx, func(tx *database.Tx) error {
+		err = a.deleting(ctx, func(tx *database.Tx) error {
 			q := owned[T](tx.DB, caller.Username)
 			if param == "nested" {
 				parent, err := web.UUID(c, "uuid")
@@ -65,30 +65,45 @@ func pathIDs(c *gin.Context, param string) (ids []uuid.UUID, several bool, err e
 	return ids, true, nil
 }
 
+// deleting runs a deletion. It locks many jobs and rows, reports that come meanwhile a few of the same: of two that wait for
+// each other one is broken off, and tried again.
+func (s *Service) deleting(ctx context.Context, f func(tx *database.Tx) error) error {
+	for try := 1; ; try++ {
+		err := s.db.Update(ctx, f)
+		if err == nil || try == 5 || !database.Deadlock(err) {
+			return err
+		}
+	}
+}
+
 // deleteRows deletes those of the ids that the query selects, with all that depends on them. A single one must be there;
-// of several, those that are not are passed over.
+// of several, those that are not are passed over. Jobs are ended before rows are written: whoever reports locks in this order,
+// too.
 func deleteRows[T tabler](ctx context.Context, s *Service, tx *database.Tx, q *gorm.DB, ids []uuid.UUID, several bool) error {
 	var row T
 	table := row.TableName()
 	var found []uuid.UUID
-	err := database.ForUpdate(q).Where(within(tx.DB, table+".uuid", ids)).Order(table+".uuid").Pluck(table+".uuid", &found).Error
-	if err != nil {
+	if err := q.Where(within(tx.DB, table+".uuid", ids)).Order(table+".uuid").Pluck(table+".uuid", &found).Error; err != nil {
 		return fmt.Errorf("find rows of %s to delete: %w", table, err)
 	}
-	if len(found) == 0 {
-		if several {
-			return nil
+	d := deletion{tx: tx, at: s.clock.Now(), root: table, gone: map[string][]uuid.UUID{table: found}}
+	deleted := int64(0)
+	if len(found) > 0 {
+		if err := d.collect(); err != nil {
+			return err
 		}
+		if err := s.endJobs(ctx, tx, d.gone); err != nil {
+			return err
+		}
+		var err error
+		if deleted, err = d.mark(); err != nil {
+			return err
+		}
+	}
+	if deleted == 0 && !several { // there is none, or somebody was faster
 		return fault.NotFound{Model: models[table]}
 	}
-	d := deletion{tx: tx, at: s.clock.Now(), gone: map[string][]uuid.UUID{}}
-	if err := d.root(table, found); err != nil {
-		return err
-	}
-	if err := d.nullify(); err != nil {
-		return err
-	}
-	return s.endJobs(ctx, tx, d.gone)
+	return nil
 }
 
 // endJobs ends the jobs of deleted rows silently (decision 23): they are stopped at QueryExecutor, and nobody is told.
@@ -115,8 +130,9 @@ func (s *Service) endJobs(ctx context.Context, tx *database.Tx, gone map[string]
 
 // deletion is one logical delete with its cascade (schema.md 4.3, 4.4): a constant number of statements, however many rows.
 type deletion struct {
-	tx *database.Tx
-	at time.Time
+	tx   *database.Tx
+	at   time.Time
+	root string // the table of the rows that somebody asked to delete
 	// gone are the rows reached, by table, those deleted before included.
 	gone map[string][]uuid.UUID
 }
@@ -142,43 +158,50 @@ var emptied = []struct{ parent, child, column string }{
 	{"cohort_cohortresult", "cohort_cohortresult", "parent_cohort_id"},
 }
 
-// root deletes the rows that somebody asked to delete, then all that depends on them; dependents are listed parents first.
-func (d *deletion) root(table string, ids []uuid.UUID) error {
-	d.gone[table] = ids
-	err := d.tx.Table(table).Where(within(d.tx.DB, "uuid", ids)).
-		Updates(map[string]any{"deleted": d.at, "modified_at": d.at}).Error
-	if err != nil {
-		return fmt.Errorf("delete from %s: %w", table, err)
-	}
+// collect finds all rows that follow; dependents are listed parents first.
+func (d *deletion) collect() error {
 	for _, dep := range dependents {
 		parents := d.gone[dep.parent]
 		if len(parents) == 0 {
 			continue
 		}
 		var children []uuid.UUID
-		err := d.tx.Table(dep.child).Where(within(d.tx.DB, dep.column, parents)).Pluck("uuid", &children).Error
-		if err == nil && len(children) > 0 {
-			err = d.tx.Table(dep.child).Where(within(d.tx.DB, "uuid", children)).Where("deleted IS NULL").
-				Updates(map[string]any{"deleted": d.at, "deleted_by_cascade": true, "modified_at": d.at}).Error
-		}
-		if err != nil {
-			return fmt.Errorf("delete from %s what depends on %s: %w", dep.child, dep.parent, err)
+		if err := d.tx.Table(dep.child).Where(within(d.tx.DB, dep.column, parents)).Pluck("uuid", &children).Error; err != nil {
+			return fmt.Errorf("find in %s what depends on %s: %w", dep.child, dep.parent, err)
 		}
 		d.gone[dep.child] = append(d.gone[dep.child], children...)
 	}
 	return nil
 }
 
-// nullify clears references, on deleted rows too, without touching the time of their last change.
-func (d *deletion) nullify() error {
+// mark deletes what is not deleted yet, and clears references. It returns how many of the rows that somebody asked for it
+// deleted.
+func (d *deletion) mark() (deleted int64, err error) {
+	for table, ids := range d.gone {
+		set := map[string]any{"deleted": d.at, "modified_at": d.at}
+		if table != d.root {
+			set["deleted_by_cascade"] = true
+		}
+		if len(ids) == 0 {
+			continue
+		}
+		res := d.tx.Table(table).Where(within(d.tx.DB, "uuid", ids)).Where("deleted IS NULL").Updates(set)
+		if res.Error != nil {
+			return 0, fmt.Errorf("delete from %s: %w", table, res.Error)
+		}
+		if table == d.root {
+			deleted = res.RowsAffected
+		}
+	}
+	// On deleted rows too, and without touching the time of their last change.
 	for _, ref := range emptied {
 		if len(d.gone[ref.parent]) == 0 {
 			continue
 		}
 		err := d.tx.Table(ref.child).Where(within(d.tx.DB, ref.column, d.gone[ref.parent])).Updates(map[string]any{ref.column: nil}).Error
 		if err != nil {
-			return fmt.Errorf("clear %s of %s: %w", ref.column, ref.child, err)
+			return 0, fmt.Errorf("clear %s of %s: %w", ref.column, ref.child, err)
 		}
 	}
-	return nil
+	return deleted, nil
 }

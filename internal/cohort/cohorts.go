@@ -173,10 +173,10 @@ func (a *api) listCohorts(c *gin.Context) error {
 		db = db.Where("cohort_cohortresult.parent_cohort_id = ?", *parent)
 	}
 	if groups != nil {
-		db = db.Where("cohort_cohortresult.group_id IN ?", groups)
+		db = db.Where(among(db, "cohort_cohortresult.group_id", groups))
 	}
 	if statuses != nil {
-		db = db.Where("cohort_cohortresult.request_job_status IN ?", statuses)
+		db = db.Where(among(db, "cohort_cohortresult.request_job_status", statuses))
 	}
 	db = either(db, favorite, "cohort_cohortresult.favorite")
 	db = either(db, sample, "cohort_cohortresult.parent_cohort_id IS NOT NULL")

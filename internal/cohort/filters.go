@@ -266,7 +266,7 @@ func (a *api) deleteFilters(c *gin.Context) error {
 		return fault.Field("uuids", fmt.Sprintf("Expected a list of items but got type %q.", web.PythonType(list)))
 	}
 	ctx, caller := c.Request.Context(), identity.CallerOf(c)
-	err = a.db.Update(ctx, func(tx *database.Tx) error {
+	err = a.deleting(ctx, func(tx *database.Tx) error {
 		return deleteRows[FhirFilter](ctx, a.Service, tx, owned[FhirFilter](tx.DB, caller.Username), ids, true)
 	})
 	if err != nil {

@@ -193,6 +193,10 @@ func (j *Jobs) settleAnswer(ctx context.Context, claim engine.Claim, accepted qu
 		event.Name = evKilled
 	}
 	_, err := j.engine.Settle(ctx, claim, event)
+	if errors.Is(err, engine.ErrLeaseLost) { // somebody else has the task by now, but the answer is true all the same
+		event.JobID = claim.Step.JobID
+		_, err = j.engine.Apply(ctx, event)
+	}
 	return err
 }
 

@@ -79,7 +79,7 @@ func TestCountsAreTheirOwners(t *testing.T) {
 }
 
 func TestCountCallbacks(t *testing.T) {
-	for name, tt := range map[string]struct {
+	cases := map[string]struct {
 		body   any
 		status int
 		answer string // of a refusal
@@ -100,9 +100,10 @@ func TestCountCallbacks(t *testing.T) {
 		"FinishedWithout": {body: o{"request_job_status": "FINISHED"}, status: 400, answer: `{"measure":["This field is required."]}`, want: o{"request_job_status": "started", "measure": nil}},
 		"NoJSON":          {body: `{"request_job_status": "FINISHED"`, status: 400, want: o{"request_job_status": "started"}},
 		"NoObject":        {body: `[]`, status: 400, want: o{"request_job_status": "started"}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			each(t, func(t *testing.T, b *bundle) {
+	}
+	each(t, func(t *testing.T, b *bundle) {
+		for name, tt := range cases {
+			b.run(t, name, func() {
 				id := b.counting("alice", b.snapshot("alice", b.request("alice")))
 				a := b.callback("dated-measures", id, tt.body).is(tt.status)
 				if tt.answer != "" {
@@ -110,8 +111,8 @@ func TestCountCallbacks(t *testing.T) {
 				}
 				b.measure("alice", id).has(tt.want)
 			})
-		})
-	}
+		}
+	})
 }
 
 func TestAResultIsFinal(t *testing.T) {

@@ -96,18 +96,20 @@ func countMoves() engine.Table {
 		evLaunching: {To: engine.Pending},
 		evAccepted:  {To: engine.Started},
 	})
+	// An ended count takes the size of its cohort, and keeps its status (decision 20).
+	size := func(state engine.State) engine.On { return engine.On{evSized: {To: state}} }
 	revive := engine.On{evDone: {To: engine.Finished}} // we gave up, but a first success still counts
 	return engine.Table{
 		engine.Created: {Deadline: engine.DeadlineLaunch, On: launch},
 		engine.Pending: {Deadline: engine.DeadlineLaunch, On: launch},
 		engine.Started: {Deadline: engine.DeadlineCount, EnquireAfter: true, On: with(ends(reasonResult, tasks.CountCancel), superseded,
 			engine.On{evAccepted: {To: engine.Started}})}, // the launch's answer after a report, or a sign of life
-		engine.GaveUp: {On: revive},
-		stateUnknown:  {On: revive},
+		engine.GaveUp: {On: with(revive, size(engine.GaveUp))},
+		stateUnknown:  {On: with(revive, size(stateUnknown))},
 		// Stopped while its launch was under way: now there is something to stop outside.
-		engine.Cancelled: {On: engine.On{evAccepted: {To: engine.Cancelled, Owed: engine.Owes(tasks.CountCancel)}}},
-		engine.Failed:    {},
-		engine.Finished:  {},
+		engine.Cancelled: {On: with(size(engine.Cancelled), engine.On{evAccepted: {To: engine.Cancelled, Owed: engine.Owes(tasks.CountCancel)}})},
+		engine.Failed:    {On: size(engine.Failed)},
+		engine.Finished:  {On: size(engine.Finished)},
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 func oneResult(walk []enginetest.Visit) error {
 	results := 0
 	for _, v := range walk {
-		if v.To == engine.Finished {
+		if v.To == engine.Finished && v.From != engine.Finished {
 			results++
 		}
 	}

@@ -60,7 +60,7 @@ func projected(c engine.Change, createdAt time.Time) map[string]any {
 	if c.After.ExternalID != c.Before.ExternalID {
 		set["request_job_id"] = c.After.ExternalID
 	}
-	if c.After.EndedAt != nil && (c.After.State != engine.Cancelled || c.Before.State != engine.Cancelled) {
+	if c.After.EndedAt != nil && c.After.State != c.Before.State {
 		set["request_job_duration"] = duration(c.After.UpdatedAt.Sub(createdAt))
 	}
 	return set
@@ -117,6 +117,8 @@ func projectCounts(_ context.Context, tx *database.Tx, changes []engine.Change) 
 		switch data := c.Event.Data.(type) {
 		case launching:
 			set["count_task_id"], set["request_job_status"] = data.taskID, statusPending
+		case sized:
+			set["measure"] = data.patients
 		case queryexec.CountReport:
 			set["measure"], set["extra"] = data.Count, database.JSON(data.Extra)
 			if data.Minimum != nil || data.Maximum != nil {
@@ -168,55 +170,55 @@ func projectCohorts(_ context.Context, tx *database.Tx, changes []engine.Change)
 	return nil
 }
 
+// sized is the data of a count's event: the size of the cohort that was made of it.
+type sized struct{ patients int64 }
+
 // sizeMeasure follows the size that a report tells of a cohort to its measure (decision 20): the value is set, a count that
-// still runs is finished by it, and a finished one keeps its status.
+// still runs is finished by it, and a finished one keeps its status. The measures of samples and subsets have no job of their
+// own.
 func (s *Service) sizeMeasure(ctx context.Context, tx *database.Tx, c engine.Change) ([]engine.Event, error) {
 	report, ok := reported(c.Event.Data)
 	if !ok || report.Count == nil {
 		return nil, nil
 	}
-	var m Measure
-	err := tx.Model(&Measure{}).Where("uuid = (SELECT dated_measure_id FROM cohort_cohortresult WHERE uuid = ?)", c.After.Subject).
-		Limit(1).Find(&m).Error
-	if err != nil || m.UUID == uuid.Nil {
-		return nil, err
+	var row struct {
+		Measure
+		Job string
+	}
+	err := tx.Table("cohort_datedmeasure").Joins("LEFT JOIN engine_job j ON j.kind = ? AND j.subject = CAST(cohort_datedmeasure.uuid AS text)", KindCount).
+		Where("cohort_datedmeasure.uuid = (SELECT dated_measure_id FROM cohort_cohortresult WHERE uuid = ?)", c.After.Subject).
+		Select("cohort_datedmeasure.*, COALESCE(CAST(j.id AS text), '') AS job").Limit(1).Find(&row).Error
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("find the measure of cohort %s: %w", c.After.Subject, err)
+	case row.UUID == uuid.Nil:
+		return nil, nil
+	case row.Job != "":
+		return []engine.Event{{JobID: row.Job, Name: evSized, Actor: actor, Detail: "by its cohort", Data: sized{*report.Count}}}, nil
 	}
 	set := map[string]any{"measure": *report.Count, "modified_at": c.After.UpdatedAt}
-	running, err := jobIDs(tx, KindCount, []uuid.UUID{m.UUID})
-	if err != nil {
-		return nil, err
+	switch row.JobStatus {
+	case statusNew, statusPending, statusStarted, statusLongPending:
+		set["request_job_status"], set["request_job_duration"] = statusFinished, duration(c.After.UpdatedAt.Sub(row.CreatedAt))
 	}
-	if len(running) == 0 && (m.JobStatus == statusNew || m.JobStatus == statusPending || m.JobStatus == statusStarted || m.JobStatus == statusLongPending) {
-		set["request_job_status"], set["request_job_duration"] = statusFinished, duration(c.After.UpdatedAt.Sub(m.CreatedAt))
+	if err := tx.Table("cohort_datedmeasure").Where("uuid = ?", row.UUID).Updates(set).Error; err != nil {
+		return nil, fmt.Errorf("size measure %s: %w", row.UUID, err)
 	}
-	if err := tx.Table("cohort_datedmeasure").Where("uuid = ?", m.UUID).Updates(set).Error; err != nil {
-		return nil, fmt.Errorf("size measure %s: %w", m.UUID, err)
-	}
-	if len(running) == 0 {
-		return nil, nil
-	}
-	return []engine.Event{{JobID: running[0], Name: evSized, Actor: actor, Detail: "by its cohort"}}, nil
+	return nil, nil
 }
-
-var subjectRows = database.NewRecordset("subjects", database.Column{Name: "id", Type: database.Text})
 
 // jobIDs finds the jobs under way of some rows.
 func jobIDs(tx *database.Tx, kind string, subjects []uuid.UUID) ([]string, error) {
 	if len(subjects) == 0 {
 		return nil, nil
 	}
-	rows := make([][]any, len(subjects))
+	names := make([]string, len(subjects))
 	for i, id := range subjects {
-		rows[i] = []any{id.String()}
-	}
-	d := database.DialectOf(tx.DB)
-	param, err := subjectRows.JSON(d, rows)
-	if err != nil {
-		return nil, err
+		names[i] = id.String()
 	}
 	var ids []string
-	err = tx.Table("engine_job").Where("kind = ? AND deadline IS NOT NULL", kind).
-		Where("subject IN (SELECT subjects.id FROM "+subjectRows.From(d)+")", param).Order("id").Pluck("id", &ids).Error
+	err := tx.Table("engine_job").Where("kind = ? AND deadline IS NOT NULL", kind).Where(among(tx.DB, "subject", names)).
+		Order("id").Pluck("id", &ids).Error
 	if err != nil {
 		return nil, fmt.Errorf("find running jobs of %d rows: %w", len(subjects), err)
 	}

@@ -47,6 +47,7 @@ func (s *Service) Message(ctx context.Context, e engine.Entry) (json.RawMessage,
 	var message *jobStatus
 	var err error
 	switch {
+	case e.Event == engine.Opened: // also of rows that had ended in the old system
 	case e.Kind == KindCount && e.Applied && e.From != e.To && ended(e.To):
 		message, err = s.countMessage(ctx, e.Subject)
 	case e.Kind == KindCreate && e.Event == evEdited,

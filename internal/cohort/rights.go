@@ -40,9 +40,10 @@ func (s *Service) rightsOn(ctx context.Context, caller identity.Caller, groups [
 		SerializedQuery string
 	}
 	if len(groups) > 0 {
-		err := s.db.Read(ctx).Table("cohort_cohortresult c").
+		g := s.db.Read(ctx)
+		err := g.Table("cohort_cohortresult c").
 			Joins("LEFT JOIN cohort_requestquerysnapshot s ON s.uuid = c.request_query_snapshot_id").
-			Where("c.deleted IS NULL AND c.owner_id = ? AND c.group_id IN ?", caller.Username, groups).
+			Where("c.deleted IS NULL AND c.owner_id = ?", caller.Username).Where(among(g, "c.group_id", groups)).
 			Select("c.group_id, s.perimeters_ids, COALESCE(s.serialized_query, '') AS serialized_query").
 			Order("c.created_at, c.uuid").Find(&rows).Error
 		if err != nil {

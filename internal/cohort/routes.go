@@ -51,17 +51,16 @@ func orderingParam(names ...string) web.Param {
 
 // crud are the five routes that most resources have, described once. A route whose function is nil does not exist.
 type crud struct {
-	path, one  string // of the list and of one row
-	tag, view  string
-	who        web.Who
-	query      []web.Param
-	body, out  any
-	page       any
-	list, get  func(*gin.Context) error
-	create     func(*gin.Context) error
-	change     func(*gin.Context) error
-	del        func(*gin.Context) error
-	createdDoc string
+	path, one string // of the list and of one row
+	tag, view string
+	who       web.Who
+	query     []web.Param
+	body, out any
+	page      any
+	list, get func(*gin.Context) error
+	create    func(*gin.Context) error
+	change    func(*gin.Context) error
+	del       func(*gin.Context) error
 }
 
 func (r crud) table() web.Table {

@@ -2,6 +2,7 @@ package cohort
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -66,10 +67,12 @@ func (r *rightsDouble) CohortRights(_ context.Context, _ string, cohorts [][]str
 	return rights, r.holder, nil
 }
 
-// perimetersDouble is a tree with the root 100, of which nobody may read names.
-type perimetersDouble struct{}
+// perimetersDouble is a tree with one root, of which nobody may read names.
+type perimetersDouble struct{ root string }
 
-func (perimetersDouble) RootCohortIDs(context.Context) ([]string, error) { return []string{"100"}, nil }
+func (p perimetersDouble) RootCohortIDs(context.Context) ([]string, error) {
+	return []string{p.root}, nil
+}
 
 func (perimetersDouble) MayReadNominative(context.Context, string, []string) (bool, error) {
 	return false, nil
@@ -204,7 +207,26 @@ func each(t *testing.T, test func(t *testing.T, b *bundle)) {
 	databasetest.Each(t, func(t *testing.T, db *database.DB) { test(t, setup(t, db)) })
 }
 
+// run is a subtest on rows of its own in the bundle's database: cases that need no more than that share one.
+func (b *bundle) run(t *testing.T, name string, test func()) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) {
+		outer := b.t
+		b.t = t
+		defer func() { b.t = outer }()
+		test()
+	})
+}
+
 func setup(t *testing.T, db *database.DB) *bundle {
+	t.Helper()
+	return setupWith(t, db, outside{root: "100"})
+}
+
+// outside is where FHIR and QueryExecutor are, if not doubles of the bundle's own, and the virtual cohort of the root.
+type outside struct{ fhir, qe, root string }
+
+func setupWith(t *testing.T, db *database.DB, out outside) *bundle {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
 	b := &bundle{t: t, db: db, clock: clock.NewFake(noon), rights: &rightsDouble{holder: true}, qe: &executorDouble{}, fhir: &fhirDouble{}}
@@ -215,16 +237,16 @@ func setup(t *testing.T, db *database.DB) *bundle {
 	client, err := httpclient.New(quiet, httpclient.Config{Timeout: 5 * time.Second})
 	require.NoError(t, err)
 	t.Cleanup(client.CloseIdle)
-	filters, err := fhir.New(client, fhir.Config{URL: serve(t, b.fhir)})
+	filters, err := fhir.New(client, fhir.Config{URL: cmp.Or(out.fhir, serve(t, b.fhir))})
 	require.NoError(t, err)
-	translator, err := queryexec.NewTranslator(quiet, queryexec.TranslatorConfig{UseSolr: true}, filters, perimetersDouble{})
+	translator, err := queryexec.NewTranslator(quiet, queryexec.TranslatorConfig{UseSolr: true}, filters, perimetersDouble{out.root})
 	require.NoError(t, err)
 	renderer, err := mail.NewRenderer(templates.Files(), nil, "", quiet)
 	require.NoError(t, err)
 	b.service, err = New(Config{ReportingTypes: []string{"HOSPITAL", "WARD"}, Links: mail.Links{Frontend: "https://front"}}, Deps{DB: db,
 		Clock: b.clock, Log: quiet, Engine: b.engine, Rights: b.rights, Translator: translator, Renderer: renderer})
 	require.NoError(t, err)
-	executor, err := queryexec.NewClient(quiet, client, serve(t, b.qe))
+	executor, err := queryexec.NewClient(quiet, client, cmp.Or(out.qe, serve(t, b.qe)))
 	require.NoError(t, err)
 	jobs := NewJobs(b.service, translator, executor)
 	jobs.Register()
@@ -239,9 +261,15 @@ func setup(t *testing.T, db *database.DB) *bundle {
 	return b
 }
 
-// authenticate believes the header X-User, or the bearer tokens qe and etl of the machines.
+// authenticate believes the header X-User, or the tokens of the machines.
 func authenticate(c *gin.Context) error {
 	caller := identity.Caller{Username: c.GetHeader("X-User"), Authorization: "Bearer tok", AuthorizationMethod: "JWT"}
+	switch c.GetHeader("Authorization") {
+	case "Bearer qe-token":
+		caller.Username = "SPARK_JOB_SERVER"
+	case "Bearer etl-token":
+		caller.Username = "SOLR_ETL"
+	}
 	switch caller.Username {
 	case "SPARK_JOB_SERVER":
 		caller.Applicative, caller.Key = identity.QueryExecutor, identity.QueryExecutor
@@ -271,6 +299,7 @@ func (b *bundle) work() {
 	for range 50 {
 		var due []string
 		require.NoError(b.t, b.db.Read(b.t.Context()).Table("engine_task").Where("dead_at IS NULL AND due_at <= ?", b.clock.Now()).
+			Where("lease_until IS NULL OR lease_until <= ?", b.clock.Now()).
 			Where("name <> ?", tasks.Notify.Name).Order("due_at, id").Pluck("id", &due).Error)
 		if len(due) == 0 {
 			return

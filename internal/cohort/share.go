@@ -23,6 +23,9 @@ import (
 // receivedFolder is where shared requests arrive (cohort.md 1.2).
 const receivedFolder = "Mes requêtes reçues"
 
+// maxRecipients bounds what one share writes, and how many mails it sends.
+const maxRecipients = 500
+
 // shareBody documents the body of a share.
 type shareBody struct {
 	Name          string `json:"name"`
@@ -48,6 +51,8 @@ func (a *api) share(c *gin.Context) error {
 		return fault.Text("No 'recipients' provided")
 	case !isText:
 		f.Add("recipients", "Not a valid string.")
+	case strings.Count(text, ",") >= maxRecipients:
+		f.Add("recipients", fmt.Sprintf("A request can be shared with at most %d users at once.", maxRecipients))
 	}
 	if err := f.Err(); err != nil {
 		return err

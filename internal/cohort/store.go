@@ -30,6 +30,23 @@ func within(g *gorm.DB, column string, ids []uuid.UUID) clause.Expression {
 	return clause.Expr{SQL: column + " IN (SELECT ids.id FROM " + idRows.From(d) + ")", Vars: []any{param}}
 }
 
+// textRows are texts of a batch as one parameter.
+var textRows = database.NewRecordset("texts", database.Column{Name: "value", Type: database.Text})
+
+// among is the condition that a column is one of the texts, which users may send by the thousand.
+func among(g *gorm.DB, column string, values []string) clause.Expression {
+	rows := make([][]any, len(values))
+	for i, v := range values {
+		rows[i] = []any{v}
+	}
+	d := database.DialectOf(g)
+	param, err := textRows.JSON(d, rows)
+	if err != nil { // strings always marshal
+		_ = g.AddError(fmt.Errorf("texts for %s: %w", column, err))
+	}
+	return clause.Expr{SQL: column + " IN (SELECT texts.value FROM " + textRows.From(d) + ")", Vars: []any{param}}
+}
+
 // Conditions on snapshots and cohorts that hold for all queries.
 const (
 	// visibleSnapshot hides the snapshots behind subset cohorts (cohort.md 3), those of deleted subsets too.
@@ -133,11 +150,11 @@ func page[T tabler](q *gorm.DB, orders []clause.OrderByColumn, p web.Page) (rows
 // search narrows a query to rows in which every term occurs in one of the columns (cohort.md 2.8).
 func search(q *gorm.DB, terms []string, columns ...any) *gorm.DB {
 	for _, term := range terms {
-		var any []clause.Expression
-		for _, c := range columns {
-			any = append(any, database.Contains(c, term))
+		somewhere := make([]clause.Expression, len(columns))
+		for i, c := range columns {
+			somewhere[i] = database.Contains(c, term)
 		}
-		q = q.Where(clause.Or(any...))
+		q = q.Where(clause.Or(somewhere...))
 	}
 	return q
 }

@@ -63,3 +63,10 @@ var sqliteUnique = sync.OnceValue(func() map[string]string {
 	}
 	return names
 })
+
+// Deadlock tells whether PostgreSQL broke a transaction off because it and another one waited for each other, or could not be
+// put in an order: trying it again is the cure.
+func Deadlock(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (pg.Code == "40P01" || pg.Code == "40001")
+}
