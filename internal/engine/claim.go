@@ -289,7 +289,9 @@ func (e *Engine) renew(ctx context.Context, claims []Claim) (map[string]bool, er
 }
 
 // write is a handle for single statements that write, outside of a transaction.
-func (e *Engine) write(ctx context.Context) *database.Tx { return &database.Tx{DB: e.cfg.DB.Write(ctx)} }
+func (e *Engine) write(ctx context.Context) *database.Tx {
+	return &database.Tx{DB: e.cfg.DB.Write(ctx)}
+}
 
 var urlQuery = regexp.MustCompile(`(https?://[^\s?"']+)\?[^\s"']*`)
 

@@ -62,7 +62,7 @@ func (e *Engine) open(ctx context.Context, tx *database.Tx, jobs []NewJob, steps
 			return nil, fmt.Errorf("open a job of kind %s: state %q is not in its table", n.Kind, state)
 		}
 		job := Job{ID: cmp.Or(n.ID, e.cfg.NewID()), Kind: n.Kind, Subject: n.Subject, Owner: n.Owner, State: state,
-			ExternalID: n.ExternalID, Deadline: e.deadline(rule, w.now), HeardAt: w.now, Reason: n.Reason, Version: 1,
+			ExternalID: bounded(n.ExternalID, 200), Deadline: e.deadline(rule, w.now), HeardAt: w.now, Reason: bounded(n.Reason, 2000), Version: 1,
 			CreatedAt: w.now, UpdatedAt: w.now}
 		if rule.Ended() {
 			job.EndedAt = &w.now

@@ -200,6 +200,9 @@ func (t Table) Check(initial State) error {
 		if _, known := t[initial]; known && !t.reaches(initial, func(at State) bool { return at == s }) {
 			fault(s, "cannot be reached from %s", initial)
 		}
+		if !rule.Ended() && !t.overdueEnds(s) {
+			fault(s, "deadlines alone lead to no end from it: they go round in a circle")
+		}
 		if !t.reaches(s, func(at State) bool { r, known := t[at]; return known && r.Ended() }) {
 			fault(s, "no end can be reached from it")
 		}
@@ -208,6 +211,22 @@ func (t Table) Check(initial State) error {
 }
 
 func (t Table) states() []State { return sortedKeys(t) }
+
+// overdueEnds tells whether deadlines alone bring a job from a state to an end.
+func (t Table) overdueEnds(at State) bool {
+	for range len(t) + 1 {
+		rule, known := t[at]
+		if !known || rule.Ended() {
+			return true // an unknown state is reported by itself
+		}
+		move, ok := rule.On[Overdue]
+		if !ok {
+			return true // so is a missing move
+		}
+		at = move.To
+	}
+	return false
+}
 
 // reaches tells whether some chain of moves leads from a state to one that is wanted.
 func (t Table) reaches(from State, wanted func(State) bool) bool {

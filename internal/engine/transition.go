@@ -296,11 +296,11 @@ func (e *Engine) moved(kind *Kind, job Job, move Move, event Event, now time.Tim
 	after := job
 	after.State, after.HeardAt, after.UpdatedAt, after.Version = move.To, now, now, job.Version+1
 	if event.ExternalID != "" {
-		after.ExternalID = event.ExternalID
+		after.ExternalID = bounded(event.ExternalID, 200)
 	}
 	switch {
 	case event.Reason != "":
-		after.Reason = event.Reason
+		after.Reason = bounded(event.Reason, 2000)
 	case move.Reason != "":
 		after.Reason = move.Reason
 	case move.To != job.State:

@@ -27,11 +27,22 @@ type WorkerConfig struct {
 	Grace time.Duration
 }
 
-// Worker runs handlers for wake-ups: Run is what the queue's server calls. One Worker serves several servers.
+// Server brings wake-ups; *queue.Server is one.
+type Server interface {
+	// Serve begins to take wake-ups and calls run for each.
+	Serve(run func(ctx context.Context, task, wake string)) error
+	// Quiet stops taking wake-ups; those under way go on.
+	Quiet()
+	// Stop waits for those under way, at most until ctx ends.
+	Stop(ctx context.Context) error
+}
+
+// Worker runs handlers for the wake-ups that its servers bring.
 type Worker struct {
 	lifecycle.Base
 	engine  *Engine
 	cfg     WorkerConfig
+	servers []Server
 	mu      sync.Mutex
 	running map[string]*run // by lease
 	closing bool
@@ -46,22 +57,34 @@ type run struct {
 }
 
 // NewWorker returns a worker that runs the handlers registered with the engine.
-func NewWorker(e *Engine, cfg WorkerConfig) *Worker {
+func NewWorker(e *Engine, cfg WorkerConfig, servers ...Server) *Worker {
 	cfg.Grace = cmp.Or(cfg.Grace, 5*time.Second)
-	return &Worker{Base: lifecycle.Base{Log: e.log, Name: "worker"}, engine: e, cfg: cfg, running: map[string]*run{}}
+	return &Worker{Base: lifecycle.Base{Log: e.log, Name: "worker"}, engine: e, cfg: cfg, servers: servers, running: map[string]*run{}}
 }
 
-// Start begins to renew leases. Start it before the queue's servers and stop it after they stopped taking tasks.
+// Start begins to renew leases and to take wake-ups.
 func (w *Worker) Start(ctx context.Context) error {
 	w.mu.Lock()
 	w.closing, w.idle = false, nil
 	w.mu.Unlock()
-	return w.Go(context.WithoutCancel(ctx), w.renewals)
+	if err := w.Go(context.WithoutCancel(ctx), w.renewals); err != nil {
+		return err
+	}
+	for _, s := range w.servers {
+		if err := s.Serve(w.Run); err != nil {
+			return errors.Join(fmt.Errorf("worker: %w", err), w.Stop(ctx))
+		}
+	}
+	return nil
 }
 
-// Stop lets running handlers finish for the grace, then ends their contexts; what they leave unfinished is given back, so
-// that another worker takes it at once. It stops renewing only when all have returned, or ctx ends.
+// Stop takes no more wake-ups and lets running handlers finish for the grace, then ends their contexts; what they leave
+// unfinished is given back, so that another worker takes it at once. It stops renewing only when all have returned, or ctx
+// ends.
 func (w *Worker) Stop(ctx context.Context) error {
+	for _, s := range w.servers {
+		s.Quiet()
+	}
 	idle := w.close()
 	grace := time.NewTimer(w.cfg.Grace)
 	defer grace.Stop()
@@ -71,12 +94,16 @@ func (w *Worker) Stop(ctx context.Context) error {
 	case <-grace.C:
 	}
 	w.cancelAll(errShutdown)
+	var errs []error
 	select {
 	case <-idle:
-		return w.Base.Stop(ctx)
 	case <-ctx.Done():
-		return errors.Join(fmt.Errorf("worker: handlers still running: %w", ctx.Err()), w.Base.Stop(context.WithoutCancel(ctx)))
+		errs = append(errs, fmt.Errorf("worker: handlers still running: %w", ctx.Err()))
 	}
+	for _, s := range w.servers {
+		errs = append(errs, s.Stop(ctx))
+	}
+	return errors.Join(append(errs, w.Base.Stop(context.WithoutCancel(ctx)))...)
 }
 
 // close refuses further runs and returns a channel that is closed when none is under way.
@@ -231,7 +258,7 @@ func (w *Worker) renewAll(ctx context.Context) {
 	if len(claims) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, w.engine.cfg.Renew)
+	ctx, cancel := context.WithTimeout(ctx, w.engine.cfg.Lease/2)
 	defer cancel()
 	begun := time.Now()
 	ours, err := w.engine.renew(ctx, claims)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"cohortflow/internal/platform/database"
@@ -262,8 +263,10 @@ func encodePayload(name string, payload any) (string, error) {
 	return string(b), nil
 }
 
-// bounded cuts a text to n characters.
+// bounded cuts a text to n characters, and drops NUL, which no text column can hold: one bad message from outside must not
+// fail a batch.
 func bounded(text string, n int) string {
+	text = strings.ReplaceAll(text, "\x00", "")
 	if len(text) <= n {
 		return text
 	}
