@@ -137,11 +137,7 @@ func entry(b []byte) (resource []byte, outcome bool, end int, err error) {
 		case "resource":
 			resource = b[at:i]
 		case "search":
-			var search struct{ Mode string }
-			if err := json.Unmarshal(b[at:i], &search); err != nil {
-				return nil, false, i, err
-			}
-			outcome = search.Mode == "outcome"
+			outcome = isOutcome(b[at:i])
 		}
 		switch i = jsonscan.Space(b, i); {
 		case i >= len(b):
@@ -153,6 +149,17 @@ func entry(b []byte) (resource []byte, outcome bool, end int, err error) {
 		}
 		i = jsonscan.Space(b, i+1)
 	}
+}
+
+// isOutcome looks at the search member of an entry, which is sound JSON by now.
+func isOutcome(search []byte) (outcome bool) {
+	_ = jsonscan.Members(search, func(key, value []byte) bool {
+		if string(key) == "mode" {
+			outcome = string(value) == `"outcome"`
+		}
+		return true
+	})
+	return outcome
 }
 
 // check refuses what is not a Bundle; at the end also what never said that it is one.

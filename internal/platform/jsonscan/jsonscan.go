@@ -5,6 +5,7 @@
 package jsonscan
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"math/bits"
@@ -25,6 +26,13 @@ const maxDepth = 1000
 
 // Space is the position of the first byte from i on that is no white space; len(b) when there is none.
 func Space(b []byte, i int) int {
+	if i < len(b) && b[i] > ' ' { // as a rule there is none
+		return i
+	}
+	return blanks(b, i)
+}
+
+func blanks(b []byte, i int) int {
 	for i < len(b) && (b[i] == ' ' || b[i] == '\n' || b[i] == '\r' || b[i] == '\t') {
 		i++
 	}
@@ -75,7 +83,7 @@ func object(b []byte, i, depth int) (int, error) {
 			return i, err
 		}
 		var end bool
-		if i, end, err = next(b, i, '}'); err != nil || end {
+		if i, end, err = Next(b, i, '}'); err != nil || end {
 			return i, err
 		}
 		i = Space(b, i)
@@ -92,15 +100,15 @@ func array(b []byte, i, depth int) (int, error) {
 			return i, err
 		}
 		var end bool
-		if i, end, err = next(b, i, ']'); err != nil || end {
+		if i, end, err = Next(b, i, ']'); err != nil || end {
 			return i, err
 		}
 		i = Space(b, i)
 	}
 }
 
-// next passes a comma, or the closing bracket: then end is true.
-func next(b []byte, i int, closing byte) (at int, end bool, err error) {
+// Next passes the comma after a value, or the closing bracket: then end is true.
+func Next(b []byte, i int, closing byte) (at int, end bool, err error) {
 	i = Space(b, i)
 	switch {
 	case i >= len(b):
@@ -301,7 +309,7 @@ func Members(b []byte, f func(key, value []byte) bool) error {
 		if !f(key, b[at:end]) {
 			return nil
 		}
-		after, last, err := next(b, end, '}')
+		after, last, err := Next(b, end, '}')
 		if err != nil || last {
 			return err
 		}
@@ -327,7 +335,7 @@ func Elements(b []byte, f func(element []byte) bool) error {
 		if !f(b[i:end]) {
 			return nil
 		}
-		at, last, err := next(b, end, ']')
+		at, last, err := Next(b, end, ']')
 		if err != nil || last {
 			return err
 		}
@@ -341,6 +349,9 @@ func AppendString(dst, value []byte) []byte {
 		return dst
 	}
 	text := value[1 : len(value)-1]
+	if bytes.IndexByte(text, '\\') < 0 {
+		return append(dst, text...)
+	}
 	for i := 0; i < len(text); {
 		from := i
 		for i < len(text) && text[i] != '\\' {
