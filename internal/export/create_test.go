@@ -93,7 +93,6 @@ func TestCreateRefuses(t *testing.T) {
 	})
 }
 
-
 func mineOf(t *testing.T, w *world, user string) (id uuid.UUID) {
 	t.Helper()
 	var ids []uuid.UUID

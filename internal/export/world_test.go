@@ -414,7 +414,7 @@ func (w *world) work(later int) {
 			return
 		}
 		later--
-		w.clock.Advance(next[0].Sub(w.clock.Now()))
+		w.clock.Advance(next[0].Sub(w.clock.Now()) + time.Microsecond) // times may be finer than the clock
 	}
 }
 
@@ -424,6 +424,9 @@ func (w *world) subsetEnds(id uuid.UUID, status, group string) {
 	w.update(func(tx *database.Tx) error {
 		if err := tx.Table("cohort_cohortresult").Where("uuid = ?", id).Updates(map[string]any{"request_job_status": status, "group_id": group}).Error; err != nil {
 			return err
+		}
+		if status == "long_pending" { // no end
+			return nil
 		}
 		events, err := w.service.SubsetEnded(w.t.Context(), tx, id, status == statusFinished)
 		if err != nil {
