@@ -31,6 +31,8 @@ type loginBody struct {
 	Password    string `json:"password,omitempty"`
 	AuthCode    string `json:"auth_code,omitempty"`
 	RedirectURI string `json:"redirect_uri,omitempty"`
+	// CodeVerifier is passed on to the identity provider, for clients that use PKCE.
+	CodeVerifier string `json:"code_verifier,omitempty"`
 }
 
 type loginView struct {
@@ -98,7 +100,8 @@ func (r routes) login(c *gin.Context) error {
 		}
 		code, _ := body["auth_code"].(string)
 		uri, _ := body["redirect_uri"].(string)
-		login, err = r.service.ByCode(c.Request.Context(), code, uri)
+		verifier, _ := body["code_verifier"].(string)
+		login, err = r.service.ByCode(c.Request.Context(), code, uri, verifier)
 	default:
 		err = unknownMethod(method)
 	}

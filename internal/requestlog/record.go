@@ -116,7 +116,7 @@ func dataOf(c *gin.Context) string {
 
 // secretKeys are masked wherever they stand (system.md 6.1); a code of an identity provider is one too.
 var secretKeys = map[string]bool{"api": true, "token": true, "key": true, "secret": true, "password": true, "signature": true,
-	"refresh_token": true, "access_token": true, "auth_code": true}
+	"refresh_token": true, "access_token": true, "auth_code": true, "code_verifier": true}
 
 const mask = "********************"
 
