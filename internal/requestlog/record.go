@@ -32,7 +32,7 @@ type Row struct {
 	Path               string
 	View               *string
 	ViewMethod         *string
-	RemoteAddr         string
+	RemoteAddr         *string
 	Host               string
 	Method             string
 	UserAgent          string
@@ -84,7 +84,7 @@ func insert(tx *gorm.DB, row *Row) error {
 func (l *Log) rowOf(c *gin.Context, r web.Route, started time.Time, status int) Row {
 	row := Row{
 		RequestedAt: clock.Normalize(started), ResponseMs: max(0, time.Since(started).Milliseconds()), Path: cut(c.Request.URL.Path, 200),
-		View: &r.View, ViewMethod: &r.Action, RemoteAddr: remoteAddr(c.Request), Host: cut(c.Request.Host, 200), Method: cut(c.Request.Method, 10),
+		View: &r.View, ViewMethod: &r.Action, RemoteAddr: new(remoteAddr(c.Request)), Host: cut(c.Request.Host, 200), Method: cut(c.Request.Method, 10),
 		UserAgent: cut(c.Request.UserAgent(), 255), StatusCode: &status,
 	}
 	name := "Anonymous"

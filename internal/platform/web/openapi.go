@@ -37,7 +37,7 @@ func describe(t Table, version string) (*openapi3.Spec, error) {
 										WithDescription("Cohortflow: patient cohorts and data exports of a research data warehouse. A drop-in replacement of the Cohort360 back-end.")
 	r.AddTypeMapping(Datetime{}, time.Time{})
 	r.AddTypeMapping(uuid.UUID{}, uuidText(""))
-	r.DefaultOptions = append(r.DefaultOptions, jsonschema.InterceptProp(nullableSlices), jsonschema.InterceptProp(requiredInAnswers))
+	r.DefaultOptions = append(r.DefaultOptions, jsonschema.InterceptProp(nullableSlices), jsonschema.InterceptProp(requiredInAnswers), jsonschema.InterceptNullability(nullableRefs))
 	var current openapi.OperationContext
 	r.DefaultOptions = append(r.DefaultOptions, jsonschema.InterceptDefName(func(_ reflect.Type, name string) string {
 		return definitionName(name, current != nil && !current.IsProcessingResponse())
@@ -67,6 +67,18 @@ func definitionName(name string, sent bool) string {
 		name += "Request"
 	}
 	return notInNames.ReplaceAllString(name, "")
+}
+
+// nullableRefs: a pointer to a described type is that type or null; OpenAPI 3.0 has no shorter way to say so.
+func nullableRefs(p jsonschema.InterceptNullabilityParams) {
+	if p.Type.Kind() != reflect.Pointer || p.OmitEmpty || p.Schema.Ref == nil {
+		return
+	}
+	ref, null := *p.Schema, jsonschema.Null.ToSchemaOrBool()
+	null.TypeObject.Enum = []any{nil}
+	p.Schema.Ref = nil
+	p.Schema.AddType(jsonschema.Null)
+	p.Schema.AnyOf = []jsonschema.SchemaOrBool{ref.ToSchemaOrBool(), null}
 }
 
 // requiredInAnswers: what is always written is always there.
