@@ -36,6 +36,7 @@ func describe(t Table, version string) (*openapi3.Spec, error) {
 	r.Spec.Info.WithTitle("Cohort360-Backend").WithVersion(version). // the name that tools know it by
 										WithDescription("Cohortflow: patient cohorts and data exports of a research data warehouse. A drop-in replacement of the Cohort360 back-end.")
 	r.AddTypeMapping(Datetime{}, time.Time{})
+	r.AddTypeMapping(Millis{}, time.Time{})
 	r.AddTypeMapping(uuid.UUID{}, uuidText(""))
 	r.DefaultOptions = append(r.DefaultOptions, jsonschema.InterceptProp(nullableSlices), jsonschema.InterceptProp(requiredInAnswers), jsonschema.InterceptNullability(nullableRefs))
 	var current openapi.OperationContext
@@ -168,7 +169,11 @@ func refusals(op *openapi3.Operation, route Route) {
 
 func operationID(r Route) string {
 	id := strings.ToLower(r.Method) + notInNames.ReplaceAllString(r.Path, "_")
-	return strings.Trim(id, "_")
+	id = strings.Trim(id, "_")
+	if !strings.HasSuffix(r.Path, "/") {
+		id += "_bare" // there may be the same path with its slash
+	}
+	return id
 }
 
 var ginParam = regexp.MustCompile(`[:*]([A-Za-z_]+)`)
