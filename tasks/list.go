@@ -6,12 +6,12 @@ import "time"
 // longer, since the job's own deadline ends them.
 var (
 	// CountLaunch sends a count to QueryExecutor. Payload: Step.
-	CountLaunch = Spec{Name: "count.launch", Queue: QueueCount, Timeout: time.Minute, MaxAttempts: 8,
+	CountLaunch = Spec{Name: "count.launch", Queue: QueueCount, Timeout: 6 * time.Minute, MaxAttempts: 8,
 		Backoff: Backoff{Base: time.Second, Cap: time.Minute}}
 	// CountCancel asks QueryExecutor to stop a count. Payload: Step.
 	CountCancel = Spec{Name: "count.cancel", Queue: QueueCount, Timeout: time.Minute, MaxAttempts: 6}
 	// CohortLaunch sends a cohort creation to QueryExecutor; its handler never sends one twice. Payload: Step.
-	CohortLaunch = Spec{Name: "cohort.launch", Queue: QueueCreate, Timeout: 2 * time.Minute, MaxAttempts: 8,
+	CohortLaunch = Spec{Name: "cohort.launch", Queue: QueueCreate, Timeout: 6 * time.Minute, MaxAttempts: 8,
 		Backoff: Backoff{Base: 2 * time.Second, Cap: time.Minute}}
 	// CohortCancel asks QueryExecutor to stop a creation. Payload: Step.
 	CohortCancel = Spec{Name: "cohort.cancel", Queue: QueueCreate, Timeout: time.Minute, MaxAttempts: 6}
@@ -57,4 +57,27 @@ type Notification struct {
 type Tick struct {
 	Name string    `json:"name"`
 	At   time.Time `json:"at"`
+}
+
+// The tasks of cohort that belong to no job, or to feasibility studies.
+var (
+	// StudyLaunch sends a feasibility study to QueryExecutor. Payload: Step.
+	StudyLaunch = Spec{Name: "study.launch", Queue: QueueDefault, Timeout: 6 * time.Minute, MaxAttempts: 8,
+		Backoff: Backoff{Base: 2 * time.Second, Cap: time.Minute}}
+	// StudyCancel asks QueryExecutor to stop a study. Payload: Step.
+	StudyCancel = Spec{Name: "study.cancel", Queue: QueueDefault, Timeout: time.Minute, MaxAttempts: 6}
+	// RefreshRun counts a snapshot again for a schedule. Payload: Row, the schedule.
+	RefreshRun = Spec{Name: "refresh.run", Queue: QueueCount, Timeout: time.Minute, MaxAttempts: 5,
+		Backoff: Backoff{Base: 5 * time.Second, Cap: 5 * time.Minute}}
+	// RefreshMail tells the owner of a schedule that its count ended well. Payload: Row, the count.
+	RefreshMail = Spec{Name: "refresh.mail", Queue: QueueMail, Timeout: time.Minute, MaxAttempts: 10,
+		Backoff: Backoff{Base: 5 * time.Second, Cap: 30 * time.Minute}}
+	// ShareMail tells a recipient that a request was shared. Payload: Row, the recipient's request.
+	ShareMail = Spec{Name: "share.mail", Queue: QueueMail, Timeout: time.Minute, MaxAttempts: 10,
+		Backoff: Backoff{Base: 5 * time.Second, Cap: 30 * time.Minute}}
+)
+
+// Row is the payload of tasks about one row of a table that the task's name tells.
+type Row struct {
+	ID string `json:"id"`
 }

@@ -32,7 +32,7 @@ type shown struct {
 }
 
 func TestGrantsAreFreshAndNarrow(t *testing.T) {
-	each(t, func(b *bundle) {
+	each(t, func(t *testing.T, b *bundle) {
 		day := 24 * time.Hour
 		holds := func(username string) bool {
 			full, err := b.IsFullAdmin(t.Context(), username)
@@ -77,7 +77,7 @@ func TestGrantsAreFreshAndNarrow(t *testing.T) {
 }
 
 func TestAuthorize(t *testing.T) {
-	each(t, func(b *bundle) {
+	each(t, func(t *testing.T, b *bundle) {
 		b.give("full", AllRights, 4)
 		b.give("manager", dam, 4)
 		b.give("users", ManageUsers, 4)
@@ -126,7 +126,7 @@ func TestAuthorize(t *testing.T) {
 }
 
 func TestCreateAccess(t *testing.T) {
-	each(t, func(b *bundle) {
+	each(t, func(t *testing.T, b *bundle) {
 		b.give("manager", dam, aphp)
 		b.give("reader", nomiCSV, aphp)
 		profile, role := b.profile("target"), b.role(nomi)
@@ -193,7 +193,7 @@ func TestCreateAccess(t *testing.T) {
 }
 
 func TestChangeAccess(t *testing.T) {
-	each(t, func(b *bundle) {
+	each(t, func(t *testing.T, b *bundle) {
 		b.give("manager", dam, aphp)
 		b.give("reader", nomiCSV, aphp)
 		day := 24 * time.Hour
@@ -259,7 +259,7 @@ func TestChangeAccess(t *testing.T) {
 }
 
 func TestListAccesses(t *testing.T) {
-	each(t, func(b *bundle) {
+	each(t, func(t *testing.T, b *bundle) {
 		b.give("full", AllRights, aphp)
 		b.give("admin", adm, aphp)
 		b.give("data", dam, aphp)
@@ -330,7 +330,7 @@ func TestListAccesses(t *testing.T) {
 }
 
 func TestMyAccesses(t *testing.T) {
-	each(t, func(b *bundle) {
+	each(t, func(t *testing.T, b *bundle) {
 		day := 24 * time.Hour
 		current := b.give("x", nomi, 0, b.lasting(-day, 70*day))
 		b.give("x", nomi, 0, b.lasting(-2*day, -day))
@@ -364,7 +364,7 @@ func TestMyAccesses(t *testing.T) {
 
 // Lists cost the same, whatever is in them.
 func TestConstantQueries(t *testing.T) {
-	each(t, func(b *bundle) {
+	each(t, func(t *testing.T, b *bundle) {
 		b.give("full", AllRights, aphp)
 		b.give("x", nomi, 0)
 		paths := []string{

@@ -104,7 +104,7 @@ func (s *Service) GenerateUsers(ctx context.Context, count int, perimeter, roleI
 func (s *Service) inventUser(ctx context.Context, tx *database.Tx, i int) (string, error) {
 	for number := 10000000 + i; ; number += 100 {
 		username := strconv.Itoa(number)
-		created, err := s.users.EnsureUser(ctx, tx, NewUser{
+		created, err := s.peers.Users.EnsureUser(ctx, tx, NewUser{
 			Username: username, Firstname: []string{"John", "Jane"}[i%2], Lastname: fmt.Sprintf("DOE_%d", i), Email: username + "@example.com",
 		})
 		if err != nil {

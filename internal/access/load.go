@@ -133,7 +133,7 @@ func (s *Service) seedUser(ctx context.Context, tx *database.Tx, u NewUser, repo
 	if u.Username == "" {
 		return Profile{}, nil
 	}
-	created, err := s.users.EnsureUser(ctx, tx, u)
+	created, err := s.peers.Users.EnsureUser(ctx, tx, u)
 	if err != nil {
 		return Profile{}, fmt.Errorf("create user %s: %w", u.Username, err)
 	}

@@ -141,7 +141,7 @@ func TestLoadLeavesNothingBehind(t *testing.T) {
 }
 
 func TestReloadPerimeters(t *testing.T) {
-	each(t, func(b *bundle) {
+	each(t, func(t *testing.T, b *bundle) {
 		b.get("nora", "/accesses/perimeters/11/").is(200) // the tree is in memory
 		before := b.get("nora", "/accesses/perimeters/?limit=1").is(200)
 		n, err := b.ReloadPerimeters(t.Context(), strings.NewReader(sample))
@@ -169,7 +169,7 @@ func TestReloadPerimeters(t *testing.T) {
 }
 
 func TestDevelopersAccounts(t *testing.T) {
-	each(t, func(b *bundle) {
+	each(t, func(t *testing.T, b *bundle) {
 		for range 2 {
 			require.NoError(t, b.CreateAdmin(t.Context(), "420123456", "TEST"))
 			full, err := b.IsFullAdmin(t.Context(), "420123456")

@@ -11,7 +11,7 @@ import (
 )
 
 func TestPerimeters(t *testing.T) {
-	each(t, func(b *bundle) {
+	each(t, func(t *testing.T, b *bundle) {
 		list := func(query string) []int64 {
 			t.Helper()
 			return read[page](b.get("nora", "/accesses/perimeters/?"+query).is(200)).ids()
@@ -62,7 +62,7 @@ func TestPerimeters(t *testing.T) {
 }
 
 func TestManageable(t *testing.T) {
-	each(t, func(b *bundle) {
+	each(t, func(t *testing.T, b *bundle) {
 		for who, list := range map[string][]give{
 			"z": {{dam, 0}, {adm, 1}, {adm, 2}, {dam, 8}}, "t": {{damI, 0}, {adm, 1}, {admS, 8}, {damI, 10}}, "full": {{AllRights, 4}},
 			"reader": {{nomi, aphp}}, "users": {{ManageUsers, 4}},
@@ -96,7 +96,7 @@ func TestManageable(t *testing.T) {
 }
 
 func TestReadableRoutes(t *testing.T) {
-	each(t, func(b *bundle) {
+	each(t, func(t *testing.T, b *bundle) {
 		for _, g := range []give{{pseudo, 0}, {nomiFull &^ SearchUnlimited, 1}, {nomiPse, 2}, {nomi, 4}, {pseudo, 10}} { // cases 51, 52
 			b.give("y", g.rights, g.on)
 		}
@@ -135,7 +135,7 @@ func TestReadableRoutes(t *testing.T) {
 }
 
 func TestPatientDataRead(t *testing.T) {
-	each(t, func(b *bundle) {
+	each(t, func(t *testing.T, b *bundle) {
 		b.give("x", pseudo|SearchOpposed, 1)
 		b.give("x", nomi, 2)
 		b.give("x", ManageUsers, 5)
@@ -211,7 +211,7 @@ func (b *bundle) owner(tx *database.Tx) {
 }
 
 func TestQuestions(t *testing.T) {
-	each(t, func(b *bundle) {
+	each(t, func(t *testing.T, b *bundle) {
 		ctx := t.Context()
 		b.give("reader", nomi, 0)
 		b.give("reader", ExportCSVXLSXNominative, 8)
@@ -271,7 +271,7 @@ func TestQuestions(t *testing.T) {
 }
 
 func TestCatalogueProfilesAndIndex(t *testing.T) {
-	each(t, func(b *bundle) {
+	each(t, func(t *testing.T, b *bundle) {
 		categories := read[[]struct {
 			Name     string
 			IsGlobal bool `json:"is_global"`

@@ -37,8 +37,6 @@ const (
 	inheritedRights = inferiorRights | readingRights
 	// wideRights are management rights that no perimeter bounds.
 	wideRights = FullAdmin | ManageUsers | ManageDatalabs
-	// exportRights and searches hold everywhere once they are held somewhere.
-	globalDataRights = SearchByIPP | SearchOpposed | ExportCSVXLSXNominative | ExportJupyterNominative | ExportJupyterPseudonymized
 )
 
 // Has tells whether at least one of the others is in the set.

@@ -11,7 +11,7 @@ import (
 )
 
 func TestRoles(t *testing.T) {
-	each(t, func(b *bundle) {
+	each(t, func(t *testing.T, b *bundle) {
 		b.give("full", AllRights, aphp)
 		b.give("admin", adm, aphp)
 		post := func(as string, change any) answered { t.Helper(); return b.do(as, "POST", "/accesses/roles/", change) }
@@ -71,7 +71,7 @@ func TestRoles(t *testing.T) {
 }
 
 func TestListRoles(t *testing.T) {
-	each(t, func(b *bundle) {
+	each(t, func(t *testing.T, b *bundle) {
 		for name, rights := range map[string]Rights{"Été": ReadDatalabs, "alpha": nomi, "Beta": ReadDatalabs | ManageDatalabs} {
 			b.must(func(tx *database.Tx) error {
 				_, err := b.ensureRole(tx, RoleSeed{name, rights})
@@ -97,7 +97,7 @@ func TestListRoles(t *testing.T) {
 }
 
 func TestAssignableRoles(t *testing.T) {
-	each(t, func(b *bundle) {
+	each(t, func(t *testing.T, b *bundle) {
 		eight := []Rights{dam, damS, damI, nomi, pseudo, nomiPse, jupP, nomiCSV} // case 16
 		all := append([]Rights{AllRights, adm, admS, admI, nomiFull}, eight...)
 		for _, rights := range all {
@@ -141,7 +141,7 @@ func TestAssignableRoles(t *testing.T) {
 }
 
 func TestRoleUsers(t *testing.T) {
-	each(t, func(b *bundle) {
+	each(t, func(t *testing.T, b *bundle) {
 		path := fmt.Sprintf("/accesses/roles/%d/users/", b.role(jupP))
 		b.get("nora", path).is(204)
 		b.give("c", jupP, 0)

@@ -22,7 +22,7 @@ const tag = "accesses"
 // routes speaks HTTP for the service.
 type routes struct{ service *Service }
 
-// Table are the routes of /accesses/ (accesses.md 1).
+// Table are the routes of /accesses/, and with perimeters from FHIR those of /fhir-perimeters/ (accesses.md 1).
 func (s *Service) Table() web.Table {
 	r := routes{s}
 	table := web.Table{
@@ -35,7 +35,11 @@ func (s *Service) Table() web.Table {
 		{Method: http.MethodGet, Path: "/accesses/profiles/:id/", Summary: "One profile", Tag: tag, Out: profileView{}, For: web.AnyUser,
 			Do: r.profile},
 	}
-	return append(append(append(table, r.ofRoles()...), r.ofAccesses()...), r.ofPerimeters()...)
+	table = append(append(append(table, r.ofRoles()...), r.ofAccesses()...), r.ofPerimeters()...)
+	if s.peers.Organizations != nil {
+		table = append(table, r.fhirTable()...)
+	}
+	return table
 }
 
 func (r routes) ofRoles() web.Table {

@@ -9,8 +9,11 @@ package access
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
+	"iter"
 	"log/slog"
+	"net/url"
 	"time"
 
 	"cohortflow/internal/platform/clock"
@@ -25,8 +28,6 @@ type Config struct {
 	FirstAlertDays, SecondAlertDays int
 	// Alerts switches those mails on (decision 16).
 	Alerts bool
-	// ManagersLink is where the mails point to; may be empty.
-	ManagersLink string
 	// PerimeterTypes are the names of the levels, the root's first (PERIMETER_TYPES).
 	PerimeterTypes []string
 	// RootPerimeterID is that of the system account's access (ROOT_PERIMETER_ID).
@@ -47,28 +48,60 @@ type Users interface {
 	EnsureUser(ctx context.Context, tx *database.Tx, u NewUser) (created bool, err error)
 }
 
-// Service holds the rules. It is safe for concurrent use.
-type Service struct {
-	cfg    Config
-	db     *database.DB
-	store  *store
-	clock  clock.Clock
-	log    *slog.Logger
-	users  Users
-	mailer Mailer
+// Peers are the others that this capability needs.
+type Peers struct {
+	Users Users
+	// Mailer owes mails; nil: nobody is told.
+	Mailer Mailer
+	// Organizations is the FHIR server as the source of perimeters (accesses.md 19); nil: there is no such source, and the
+	// routes of /fhir-perimeters/ do not exist.
+	Organizations FHIR
+	// VirtualCohorts makes the cohorts of perimeters from that source; needed with Organizations.
+	VirtualCohorts VirtualCohorts
+	// Directory is the FHIR server as the source of ORBIS accesses, asked with the system account's token (accesses.md 20);
+	// nil: no such accesses.
+	Directory FHIR
+	// CareSites is the OMOP database as the source of perimeters (accesses.md 18); nil: there is no such source.
+	CareSites CareSites
 }
 
-// NewService needs all it is given; mailer may be nil when cfg.Alerts is false.
-func NewService(cfg Config, db *database.DB, clk clock.Clock, log *slog.Logger, users Users, mailer Mailer) (*Service, error) {
+// FHIR searches a FHIR server.
+type FHIR interface {
+	// Search yields the resources of a search, over all its pages, those included by _revinclude as well.
+	Search(ctx context.Context, resourceType string, params url.Values) iter.Seq2[json.RawMessage, error]
+}
+
+// Service holds the rules. It is safe for concurrent use.
+type Service struct {
+	cfg   Config
+	db    *database.DB
+	store *store
+	clock clock.Clock
+	log   *slog.Logger
+	peers Peers
+}
+
+// NewService needs all it is given, but for what Peers says.
+func NewService(cfg Config, db *database.DB, clk clock.Clock, log *slog.Logger, peers Peers) (*Service, error) {
 	cfg.ValidityDays = cmp.Or(cfg.ValidityDays, 365)
 	cfg.FirstAlertDays, cfg.SecondAlertDays = cmp.Or(cfg.FirstAlertDays, 30), cmp.Or(cfg.SecondAlertDays, 2)
+	var errs []error
 	if cfg.ValidityDays < 1 || cfg.FirstAlertDays < 1 || cfg.SecondAlertDays < 1 {
-		return nil, errors.New("access: the validity of accesses and the days of alerts must be positive")
+		errs = append(errs, errors.New("access: the validity of accesses and the days of alerts must be positive"))
 	}
-	if cfg.Alerts && mailer == nil {
-		return nil, errors.New("access: alerts need a mailer")
+	if peers.Users == nil {
+		errs = append(errs, errors.New("access: needs users"))
 	}
-	return &Service{cfg: cfg, db: db, store: newStore(db, log), clock: clk, log: log, users: users, mailer: mailer}, nil
+	if cfg.Alerts && peers.Mailer == nil {
+		errs = append(errs, errors.New("access: alerts need a mailer"))
+	}
+	if peers.Organizations != nil && (peers.VirtualCohorts == nil || len(cfg.PerimeterTypes) == 0) {
+		errs = append(errs, errors.New("access: perimeters from FHIR need their virtual cohorts and the types of levels"))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return &Service{cfg: cfg, db: db, store: newStore(db, log), clock: clk, log: log, peers: peers}, nil
 }
 
 // held is what a decision about somebody starts from.

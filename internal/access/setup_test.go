@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -37,13 +40,13 @@ type bundle struct {
 }
 
 // each runs a test on both dialects, with the tree of the pinned cases loaded.
-func each(t *testing.T, test func(b *bundle)) {
+func each(t *testing.T, test func(t *testing.T, b *bundle)) {
 	t.Helper()
 	t.Parallel()
 	databasetest.Each(t, func(t *testing.T, db *database.DB) {
 		b := setup(t, db)
 		b.must(func(tx *database.Tx) error { return putPerimeters(tx, fixtureRows(), b.now) })
-		test(b)
+		test(t, b)
 	})
 }
 
@@ -53,7 +56,9 @@ func setup(t *testing.T, db *database.DB) *bundle {
 	b := &bundle{t: t, db: db, clock: clock.NewFake(now), now: now, mailbox: &mailbox{}, roles: map[string]int64{}, source: &organizations{}}
 	var err error
 	b.Service, err = NewService(Config{Alerts: true, PerimeterTypes: []string{"APHP", "Hospital", "Unit"}}, db, b.clock,
-		slog.New(slog.DiscardHandler), accounts{}, b.mailbox)
+		slog.New(slog.DiscardHandler), Peers{
+			Users: accounts{}, Mailer: b.mailbox, Organizations: b.source, VirtualCohorts: b.source, Directory: b.source, CareSites: b.source,
+		})
 	require.NoError(t, err)
 	b.http = web.New(web.Config{
 		Log: slog.New(slog.DiscardHandler),
@@ -205,6 +210,59 @@ func (p page) ids() (ids []int64) {
 	return ids
 }
 
-type mailbox struct{}
+// mailbox keeps the mails that are owed, unless it fails.
+type mailbox struct {
+	alerts  []ExpiryAlert
+	reports []OrbisReport
+	failing bool
+}
 
-type organizations struct{}
+func (m *mailbox) AccessesExpire(_ context.Context, _ *database.Tx, alert ExpiryAlert) error {
+	if m.failing {
+		return errBroken
+	}
+	m.alerts = append(m.alerts, alert)
+	return nil
+}
+
+func (m *mailbox) OrbisReport(_ context.Context, _ *database.Tx, report OrbisReport) error {
+	m.reports = append(m.reports, report)
+	return nil
+}
+
+var errBroken = errors.New("broken")
+
+// organizations plays the FHIR server and the maker of virtual cohorts, and the OMOP database.
+type organizations struct {
+	resources []string
+	broken    bool
+	asked     []string
+	cohorts   []VirtualCohort
+	sites     []CareSite
+}
+
+func (o *organizations) Search(_ context.Context, resourceType string, params url.Values) iter.Seq2[json.RawMessage, error] {
+	o.asked = append(o.asked, resourceType+"?"+params.Encode())
+	return func(yield func(json.RawMessage, error) bool) {
+		for _, resource := range o.resources {
+			if !yield(json.RawMessage(resource), nil) {
+				return
+			}
+		}
+		if o.broken {
+			yield(nil, errBroken)
+		}
+	}
+}
+
+func (o *organizations) OweVirtualCohorts(_ context.Context, _ *database.Tx, cohorts []VirtualCohort) error {
+	o.cohorts = append(o.cohorts, cohorts...)
+	return nil
+}
+
+func (o *organizations) CareSites(context.Context) ([]CareSite, error) {
+	if o.broken {
+		return nil, errBroken
+	}
+	return o.sites, nil
+}

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"cohortflow/internal/cohort"
 	"cohortflow/internal/engine"
-	"cohortflow/internal/identity"
 	"cohortflow/internal/platform/fault"
 	"cohortflow/internal/platform/mail"
 	"cohortflow/tasks"
@@ -45,7 +43,7 @@ func (a *App) tell(ctx context.Context, n engine.Notification, job engine.Job) e
 	if !live || user.Email == nil {
 		return nil
 	}
-	letter, err := a.letter(ctx, n, job, user)
+	letter, err := a.letter(ctx, n, job)
 	if err != nil || letter == nil {
 		return err
 	}
@@ -73,17 +71,22 @@ func (a *App) send(ctx context.Context, id, to string, letter mail.Letter) error
 }
 
 // letter is what a job's outcome tells; nil: nothing.
-func (a *App) letter(ctx context.Context, n engine.Notification, job engine.Job, user identity.User) (mail.Letter, error) {
-	switch job.Kind {
-	case cohort.KindCreate:
-		name, group, err := a.parts.cohort.Title(ctx, job.Subject)
-		if errors.As(err, &fault.NotFound{}) {
-			return nil, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		return mail.LargeCohortReady{RecipientName: user.DisplayName(), CohortName: name, CohortURL: a.parts.links.Cohort(group)}, nil
+func (a *App) letter(ctx context.Context, n engine.Notification, job engine.Job) (mail.Letter, error) {
+	letter, err := a.parts.cohort.Letter(ctx, n, job)
+	if errors.As(err, &fault.NotFound{}) {
+		return nil, nil
 	}
-	return nil, fmt.Errorf("notification %s: nothing is known to be told about a %s", n.ID, job.Kind)
+	return letter, err
+}
+
+// letterBox sends the mails that capabilities compose themselves.
+type letterBox struct{ app *App }
+
+// Mail sends a letter to a user; id is that of the task, so that a mail sent twice is one to the reader's program.
+func (b letterBox) Mail(ctx context.Context, id, username string, letter mail.Letter) error {
+	user, live, err := b.app.parts.store.Live(ctx, username)
+	if err != nil || !live || user.Email == nil {
+		return err
+	}
+	return b.app.send(ctx, id, *user.Email, letter)
 }

@@ -106,7 +106,8 @@ func (a *App) buildIdentity(p *parts) (err error) {
 	}
 	per := a.cfg.Perimeters
 	p.access, err = access.NewService(access.Config{ValidityDays: per.DefaultValidityDays, FirstAlertDays: per.FirstAlertDays, SecondAlertDays: per.SecondAlertDays,
-		Alerts: bool(per.EnableAlerts), ManagersLink: per.ManagersLink, PerimeterTypes: per.Types, RootPerimeterID: per.RootID}, a.db, a.opts.Clock, a.log, accounts{p.users}, p.mail)
+		Alerts: bool(per.EnableAlerts), PerimeterTypes: per.Types, RootPerimeterID: per.RootID}, a.db, a.opts.Clock, a.log,
+		access.Peers{Users: accounts{p.users}, Mailer: postman{a, p}})
 	if err != nil {
 		return err
 	}
@@ -127,12 +128,6 @@ func keysOf(cfg config.Config) []identity.Key {
 
 func (a *App) buildCohort(p *parts) error {
 	c := a.cfg.Cohort
-	var err error
-	p.cohort, err = cohort.New(cohort.Config{SizeLimit: c.SizeLimit, CountValidity: time.Duration(c.LastCountValidity) * time.Hour},
-		cohort.Deps{DB: a.db, Clock: a.opts.Clock, Log: a.log, Engine: p.engine, Rights: cohortRights{p.access}, NewID: uuid.New})
-	if err != nil {
-		return err
-	}
 	client, err := httpclient.New(a.log, httpclient.Config{})
 	if err != nil {
 		return err
@@ -151,7 +146,14 @@ func (a *App) buildCohort(p *parts) error {
 	if err != nil {
 		return err
 	}
-	cohort.NewJobs(p.cohort, translator, executor).Register()
+	p.cohort, err = cohort.New(cohort.Config{SizeLimit: c.SizeLimit, CountValidity: time.Duration(c.LastCountValidity) * time.Hour, ReportingTypes: c.ReportingTypes, Links: p.links},
+		cohort.Deps{DB: a.db, Clock: a.opts.Clock, Log: a.log, Engine: p.engine, Rights: cohortRights{p.access}, Translator: translator, Renderer: p.mail.Renderer(), NewID: uuid.New})
+	if err != nil {
+		return err
+	}
+	work := cohort.NewJobs(p.cohort, translator, executor)
+	work.Register()
+	work.RegisterMail(letterBox{a})
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"cohortflow/internal/engine"
+	"cohortflow/internal/platform/database"
 	"cohortflow/internal/schedule"
 	"cohortflow/tasks"
 )
@@ -45,6 +46,7 @@ func (a *App) periodics(p *parts) []periodic {
 // handleTasks registers the handlers of the tasks that belong to no capability alone.
 func (a *App) handleTasks(p *parts) error {
 	p.engine.Handle(tasks.Notify, a.notify)
+	postman{a, p}.handle()
 	for _, task := range a.periodics(p) {
 		p.engine.Handle(task.spec, func(ctx context.Context, claim engine.Claim) error {
 			if err := task.run(ctx); err != nil {
@@ -78,8 +80,35 @@ func (a *App) entries() ([]schedule.Entry, error) {
 	return configured, errors.Join(errs...)
 }
 
-// dynamic are the schedules that users make.
-func (a *App) dynamic() func(ctx context.Context) ([]schedule.Entry, error) { return nil }
+// dynamic are the schedules that users make. On an adopted database those made before the adoption stay paused until
+// ADOPTED_REFRESH_SCHEDULES=run says otherwise (decision 12).
+func (a *App) dynamic() func(ctx context.Context) ([]schedule.Entry, error) {
+	return func(ctx context.Context) ([]schedule.Entry, error) {
+		var since time.Time
+		if a.cfg.Perimeters.AdoptedRefresh != "run" {
+			at, adopted, err := database.AdoptedAt(ctx, a.db)
+			if err != nil {
+				return nil, err
+			}
+			if adopted {
+				since = at
+			}
+		}
+		refreshes, err := a.parts.cohort.Refreshes(ctx, since)
+		if err != nil {
+			return nil, err
+		}
+		entries := make([]schedule.Entry, 0, len(refreshes))
+		for _, r := range refreshes {
+			when, err := schedule.ParseCron(r.Cron)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", r.Name, err)
+			}
+			entries = append(entries, schedule.Entry{Name: r.Name, Task: tasks.RefreshRun, Payload: r.Payload, When: when})
+		}
+		return entries, nil
+	}
+}
 
 // RunTask runs a periodic task at once, in this process, and returns when it is done: for operators.
 func (a *App) RunTask(ctx context.Context, name string) error {

@@ -32,17 +32,22 @@ type Executor interface {
 type secret struct {
 	Authorization string `json:"authorization,omitempty"`
 	Method        string `json:"method,omitempty"`
+	Trace         string `json:"trace,omitempty"`
 	// Stage says which criteria are counted one by one (cohort.md 8.2).
 	Stage string `json:"stage,omitempty"`
 	// Group is the list of patients of which a sample is drawn.
 	Group string `json:"group,omitempty"`
+	// Job is the translation that a schedule kept: there is no token to make another one.
+	Job string `json:"job,omitempty"`
 }
 
 func secretOf(caller identity.Caller) secret {
-	return secret{Authorization: caller.Authorization, Method: caller.AuthorizationMethod}
+	return secret{Authorization: caller.Authorization, Method: caller.AuthorizationMethod, Trace: caller.TraceID}
 }
 
-func (s secret) auth() fhir.Auth { return fhir.Auth{Authorization: s.Authorization, Method: s.Method} }
+func (s secret) auth() fhir.Auth {
+	return fhir.Auth{Authorization: s.Authorization, Method: s.Method, TraceID: s.Trace}
+}
 
 func (s secret) seal() []byte {
 	raw, err := json.Marshal(s)
@@ -71,6 +76,10 @@ func (j *Jobs) Register() {
 	j.engine.Handle(tasks.CountCancel, j.cancel)
 	j.engine.Handle(tasks.CohortLaunch, j.launchCohort)
 	j.engine.Handle(tasks.CohortCancel, j.cancel)
+	j.engine.Handle(tasks.StudyLaunch, j.launchStudy)
+	j.engine.Handle(tasks.StudyCancel, j.cancel)
+	j.engine.Handle(tasks.RefreshRun, j.refresh)
+	j.engine.HandleKind(KindStudy, tasks.JobEnquire, j.enquireStudy)
 	j.engine.HandleKind(KindCount, tasks.JobEnquire, j.enquireCount)
 	j.engine.HandleKind(KindCreate, tasks.JobEnquire, j.enquireCohort)
 }
@@ -140,10 +149,17 @@ func (j *Jobs) launchCount(ctx context.Context, claim engine.Claim) error {
 	if m.global() {
 		q.Mode, q.StageDetails = queryexec.ModeCountAll, ""
 	}
-	job, ok, err := j.translate(ctx, claim, q)
-	if !ok {
-		return err
+	job := queryexec.StoredCount(sec.Job)
+	if sec.Job == "" {
+		if job, ok, err = j.translate(ctx, claim, q); !ok {
+			return err
+		}
 	}
+	return j.submitCount(ctx, claim, job)
+}
+
+// submitCount sends what may be sent again.
+func (j *Jobs) submitCount(ctx context.Context, claim engine.Claim, job queryexec.Job) error {
 	accepted, err := j.executor.Submit(ctx, job)
 	if err != nil {
 		return j.countNotTaken(ctx, claim, err)

@@ -176,12 +176,17 @@ func (s *Service) newMeasure(owner string, snapshotID uuid.UUID, mode string) Me
 	return Measure{Base: s.base(), Work: Work{JobStatus: statusNew}, OwnerID: owner, RequestQuerySnapshotID: snapshotID, Mode: &mode}
 }
 
-// openCount inserts a count with its job.
+// openCount inserts a count with its job, asked for by its owner.
 func (s *Service) openCount(ctx context.Context, tx *database.Tx, m Measure, sec secret) error {
+	return s.openCountAs(ctx, tx, m, sec, m.OwnerID)
+}
+
+// openCountAs is openCount for whoever asks.
+func (s *Service) openCountAs(ctx context.Context, tx *database.Tx, m Measure, sec secret, asker string) error {
 	if err := tx.Create(&m).Error; err != nil {
 		return err
 	}
-	_, err := s.engine.Open(ctx, tx, engine.NewJob{Kind: KindCount, Subject: m.UUID.String(), Owner: m.OwnerID,
+	_, err := s.engine.Open(ctx, tx, engine.NewJob{Kind: KindCount, Subject: m.UUID.String(), Owner: m.OwnerID, Actor: asker,
 		Owed: engine.Owes(tasks.CountLaunch), Secret: sec.seal()})
 	return err
 }

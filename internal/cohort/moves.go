@@ -140,3 +140,41 @@ func createMoves() engine.Table {
 		engine.Finished: {},
 	}
 }
+
+// outcomeRequested is told when QueryExecutor has taken a feasibility study.
+const outcomeRequested engine.Outcome = "requested"
+
+// studyMoves is the life of a feasibility study (contract: cohort.md 12.2, 14.3). Its owner hears of the launch and of the end;
+// a report that makes no sense is told as a failure, but the study goes on (12.4).
+func studyMoves() engine.Table {
+	failing := func(to engine.State, reason string) engine.Move {
+		return engine.Move{To: to, Reason: reason, Tell: engine.Failure}
+	}
+	under := func(state engine.State, overdue string) engine.On {
+		return with(ends(overdue, tasks.StudyCancel), engine.On{
+			evDone:         {To: engine.Finished, Tell: engine.Success},
+			evBroken:       failing(engine.Failed, ""),
+			evLost:         failing(stateUnknown, ""),
+			evNonsense:     failing(state, ""),
+			evGone:         failing(engine.GaveUp, reasonGone),
+			engine.Overdue: failing(engine.GaveUp, overdue),
+		})
+	}
+	launch := engine.On{
+		evAccepted:      {To: engine.Started, Tell: outcomeRequested},
+		evRefused:       failing(engine.Failed, ""),
+		evUnusable:      failing(engine.GaveUp, ""),
+		engine.TaskDead: failing(engine.GaveUp, reasonDead),
+	}
+	revive := engine.On{evDone: {To: engine.Finished, Tell: engine.Success}}
+	return engine.Table{
+		engine.Created: {Deadline: engine.DeadlineLaunch, On: with(under(engine.Created, reasonLaunch), launch)},
+		engine.Started: {Deadline: engine.DeadlineFeasibility, EnquireAfter: true, On: with(under(engine.Started, reasonResult),
+			engine.On{evAccepted: {To: engine.Started}})},
+		engine.GaveUp:    {On: revive},
+		stateUnknown:     {On: revive},
+		engine.Cancelled: {On: engine.On{evAccepted: {To: engine.Cancelled, Owed: engine.Owes(tasks.StudyCancel)}}},
+		engine.Failed:    {},
+		engine.Finished:  {},
+	}
+}

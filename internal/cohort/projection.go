@@ -20,6 +20,7 @@ func Kinds() []engine.Kind {
 	return []engine.Kind{
 		{Name: KindCount, Table: countMoves(), Project: projectCounts},
 		{Name: KindCreate, Initial: engine.Pending, Table: createMoves(), Project: projectCohorts, Notices: tellOwner},
+		{Name: KindStudy, Table: studyMoves(), Project: projectStudies},
 	}
 }
 

@@ -19,7 +19,7 @@ func (s *Service) Table() web.Table {
 	t := web.Table{{Method: http.MethodGet, Path: "/cohort/", Summary: "Index of the resources", Tag: "cohort",
 		Out: map[string]string{}, For: web.AnyUser, Do: a.index}}
 	for _, part := range []web.Table{a.folderRoutes(), a.requestRoutes(), a.snapshotRoutes(),
-		a.measureRoutes(), a.cohortRoutes()} {
+		a.measureRoutes(), a.cohortRoutes(), a.filterRoutes(), a.studyRoutes(), a.scheduleRoutes()} {
 		t = append(t, part...)
 	}
 	return t
@@ -117,6 +117,11 @@ func (a *api) snapshotRoutes() web.Table {
 		r.path, r.one, r.view = parent, parent+":nested/", module+"NestedRqsViewSet"
 		t = append(t, r.table()...)
 	}
+	for _, one := range []string{"/cohort/request-query-snapshots/:uuid/", "/cohort/requests/:uuid/query-snapshots/:nested/",
+		"/cohort/request-query-snapshots/:uuid/next-snapshots/:nested/"} {
+		t = append(t, web.Route{Method: http.MethodPost, Path: one + "share/", Summary: "Give a copy to other users", Tag: "snapshots",
+			Body: shareBody{}, Status: http.StatusCreated, For: web.Owner, View: module + "RequestQuerySnapshotViewSet", Action: "share", Do: a.share})
+	}
 	return t
 }
 
@@ -148,4 +153,32 @@ func (a *api) cohortRoutes() web.Table {
 		web.Route{Method: http.MethodGet, Path: "/cohort/cohorts/cohort-rights/", Summary: "What the caller may do with the patients of cohorts",
 			Tag: "cohorts", Query: []web.Param{{Name: "group_id", Type: "string", Doc: "comma list"}}, Out: []cohortRight{}, For: web.AnyUser,
 			Do: a.cohortRights})
+}
+
+func (a *api) filterRoutes() web.Table {
+	const view = "cohort.views.fhir_filter.FhirFilterViewSet"
+	t := crud{path: "/cohort/fhir-filters/", one: "/cohort/fhir-filters/:uuid/", tag: "filters", view: view, who: web.Owner,
+		body: filterBody{}, out: filterView{}, page: web.PageOf[filterView]{},
+		query: []web.Param{{Name: "name", Type: "string", Doc: "part of the name"}, {Name: "fhir_resource", Type: "string", Doc: "part of the type"},
+			{Name: "fhir_filter", Type: "string", Doc: "part of the filter"}, {Name: "owner", Type: "string"},
+			{Name: "query_version", Type: "string"}, {Name: "identifying", Type: "boolean"}, orderingParam("-created_at", "modified_at")},
+		list: a.listFilters, get: a.getFilter, create: a.createFilter, change: a.changeFilter, del: deleter[FhirFilter](a, "uuid")}.table()
+	return append(t, web.Route{Method: http.MethodDelete, Path: "/cohort/fhir-filters/delete_multiple/", Summary: "Delete several filters",
+		Tag: "filters", Body: uuidList{}, Status: http.StatusNoContent, For: web.Owner, View: view, Action: "delete_multiple", Do: a.deleteFilters})
+}
+
+func (a *api) studyRoutes() web.Table {
+	t := crud{path: "/cohort/feasibility-studies/", one: "/cohort/feasibility-studies/:uuid/", tag: "feasibility studies",
+		view: "cohort.views.feasibility_study.FeasibilityStudyViewSet", who: web.OwnerOrJobs, body: studyBody{}, out: studyView{},
+		page: web.PageOf[studyView]{}, list: a.listStudies, get: a.getStudy, create: a.createStudy, change: a.reportStudy}.table()
+	return append(t, web.Route{Method: http.MethodGet, Path: "/cohort/feasibility-studies/:uuid/download/", Summary: "Download the report of a study",
+		Tag: "feasibility studies", Produces: "application/zip", For: web.OwnerOrJobs, Do: a.downloadStudy})
+}
+
+func (a *api) scheduleRoutes() web.Table {
+	return crud{path: "/cohort/refresh-schedules/", one: "/cohort/refresh-schedules/:uuid/", tag: "refresh schedules",
+		view: "cohort.views.request_refresh_schedule.RequestRefreshScheduleViewSet", who: web.Owner, body: scheduleBody{}, out: scheduleView{},
+		page: web.PageOf[scheduleView]{}, query: []web.Param{{Name: "request_snapshot_id", Type: "uuid"}, {Name: "refresh_time", Type: "string"},
+			{Name: "refresh_frequency", Type: "string"}, orderingParam("created_at", "modified_at")},
+		list: a.listSchedules, get: a.getSchedule, create: a.createSchedule, change: a.changeSchedule, del: deleter[Schedule](a, "uuid")}.table()
 }

@@ -20,6 +20,7 @@ import (
 	"cohortflow/internal/engine"
 	"cohortflow/internal/platform/clock"
 	"cohortflow/internal/platform/database"
+	"cohortflow/internal/platform/mail"
 )
 
 // Config is read once, by New. A zero field takes its default.
@@ -28,6 +29,10 @@ type Config struct {
 	SizeLimit int64
 	// CountValidity is the age from which a count is outdated (LAST_COUNT_VALIDITY, 24 h).
 	CountValidity time.Duration
+	// ReportingTypes are the types of perimeters that feasibility reports show below the root (REPORTING_PERIMETER_TYPES).
+	ReportingTypes []string
+	// Links makes the addresses in mails and reports.
+	Links mail.Links
 }
 
 // Rights answers what a user may do with the patients of cohorts; access does.
@@ -46,6 +51,11 @@ type GroupRights struct {
 	ExportJupyterPseudonymized bool `json:"export_jupyter_pseudo"`
 }
 
+// Renderer renders the feasibility report's template; *mail.Renderer does.
+type Renderer interface {
+	File(name string, data map[string]any) (string, error)
+}
+
 // Service holds the rules. Build it with New; it is safe for concurrent use.
 type Service struct {
 	cfg    Config
@@ -55,6 +65,9 @@ type Service struct {
 	engine *engine.Engine
 	rights Rights
 	newID  func() uuid.UUID
+
+	translator Translator
+	renderer   Renderer
 }
 
 // Deps are what the service works with.
@@ -65,11 +78,14 @@ type Deps struct {
 	// Engine knows the kinds of jobs that Kinds describes.
 	Engine *engine.Engine
 	Rights Rights
+	// Translator translates the queries of refresh schedules while they are created.
+	Translator Translator
+	Renderer   Renderer
 	// NewID makes the keys of rows (version 4, schema.md 2.5); uuid.New when nil.
 	NewID func() uuid.UUID
 }
 
-// New checks what it is given, and subscribes to the engine's changes of cohorts. It does no I/O.
+// New checks what it is given, and subscribes to the engine's changes of cohorts and counts. It does no I/O.
 func New(cfg Config, deps Deps) (*Service, error) {
 	if cfg.SizeLimit == 0 {
 		cfg.SizeLimit = 20000
@@ -78,8 +94,9 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		cfg.CountValidity = 24 * time.Hour
 	}
 	var errs []error
-	if deps.DB == nil || deps.Clock == nil || deps.Log == nil || deps.Engine == nil || deps.Rights == nil {
-		errs = append(errs, errors.New("a database, a clock, a logger, an engine and rights are needed"))
+	if deps.DB == nil || deps.Clock == nil || deps.Log == nil || deps.Engine == nil || deps.Rights == nil ||
+		deps.Translator == nil || deps.Renderer == nil {
+		errs = append(errs, errors.New("a database, a clock, a logger, an engine, rights, a translator and a renderer are needed"))
 	}
 	if cfg.SizeLimit < 0 || cfg.CountValidity < 0 {
 		errs = append(errs, errors.New("limits must be positive"))
@@ -90,8 +107,10 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if deps.NewID == nil {
 		deps.NewID = uuid.New
 	}
-	s := &Service{cfg: cfg, db: deps.DB, clock: deps.Clock, log: deps.Log, engine: deps.Engine, rights: deps.Rights, newID: deps.NewID}
+	s := &Service{cfg: cfg, db: deps.DB, clock: deps.Clock, log: deps.Log, engine: deps.Engine, rights: deps.Rights, newID: deps.NewID,
+		translator: deps.Translator, renderer: deps.Renderer}
 	s.engine.Subscribe(KindCreate, s.sizeMeasure)
+	s.engine.Subscribe(KindCount, s.followRefresh)
 	return s, nil
 }
 

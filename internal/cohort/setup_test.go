@@ -27,9 +27,11 @@ import (
 	"cohortflow/internal/platform/database/databasetest"
 	"cohortflow/internal/platform/fault"
 	"cohortflow/internal/platform/httpclient"
+	"cohortflow/internal/platform/mail"
 	"cohortflow/internal/platform/web"
 	"cohortflow/internal/queryexec"
 	"cohortflow/tasks"
+	"cohortflow/templates"
 )
 
 var noon = time.Date(2026, 1, 31, 12, 0, 0, 123456000, time.UTC)
@@ -44,6 +46,7 @@ type bundle struct {
 	rights  *rightsDouble
 	qe      *executorDouble
 	fhir    *fhirDouble
+	mails   *mailerDouble
 	service *Service
 	server  *web.Server
 }
@@ -177,6 +180,15 @@ func (f *fhirDouble) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, `{"resourceType":"Parameters","parameter":[{"name":"fq","valueString":"fq=*:*"}]}`)
 }
 
+// mailerDouble keeps letters.
+type mailerDouble struct{ sent []string }
+
+func (m *mailerDouble) Mail(_ context.Context, id, username string, letter mail.Letter) error {
+	message, err := mail.Compose([]string{username}, letter)
+	m.sent = append(m.sent, fmt.Sprintf("%s: %s: %v", username, message.Subject, message.Data["request_name"]))
+	return err
+}
+
 func serve(t *testing.T, h http.Handler) string {
 	t.Helper()
 	s := httptest.NewServer(h)
@@ -200,8 +212,6 @@ func setup(t *testing.T, db *database.DB) *bundle {
 	b.engine, err = engine.New(engine.Config{DB: db, Clock: b.clock, NewID: uuid.NewString, Deadlines: engine.DefaultDeadlines(),
 		Keys: engine.Keys{Current: "a key of tests"}}, Kinds()...)
 	require.NoError(t, err)
-	b.service, err = New(Config{}, Deps{DB: db, Clock: b.clock, Log: quiet, Engine: b.engine, Rights: b.rights})
-	require.NoError(t, err)
 	client, err := httpclient.New(quiet, httpclient.Config{Timeout: 5 * time.Second})
 	require.NoError(t, err)
 	t.Cleanup(client.CloseIdle)
@@ -209,9 +219,17 @@ func setup(t *testing.T, db *database.DB) *bundle {
 	require.NoError(t, err)
 	translator, err := queryexec.NewTranslator(quiet, queryexec.TranslatorConfig{UseSolr: true}, filters, perimetersDouble{})
 	require.NoError(t, err)
+	renderer, err := mail.NewRenderer(templates.Files(), nil, "", quiet)
+	require.NoError(t, err)
+	b.service, err = New(Config{ReportingTypes: []string{"HOSPITAL", "WARD"}, Links: mail.Links{Frontend: "https://front"}}, Deps{DB: db,
+		Clock: b.clock, Log: quiet, Engine: b.engine, Rights: b.rights, Translator: translator, Renderer: renderer})
+	require.NoError(t, err)
 	executor, err := queryexec.NewClient(quiet, client, serve(t, b.qe))
 	require.NoError(t, err)
-	NewJobs(b.service, translator, executor).Register()
+	jobs := NewJobs(b.service, translator, executor)
+	jobs.Register()
+	b.mails = &mailerDouble{}
+	jobs.RegisterMail(b.mails)
 	b.worker = engine.NewWorker(b.engine, engine.WorkerConfig{})
 	b.server = web.New(web.Config{Log: slog.New(slog.DiscardHandler), Authenticate: authenticate, Authorize: authorize}, b.service.Table())
 	for _, name := range []string{"alice", "bob", "carol"} {

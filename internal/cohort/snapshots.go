@@ -315,8 +315,12 @@ func (a *api) changeSnapshot(c *gin.Context) error {
 	}
 	err = a.db.Update(ctx, func(tx *database.Tx) error {
 		if query.Set {
-			if err := a.keepHistory(tx.DB, row.UUID, query.Value); err != nil {
+			changed, err := a.keepHistory(tx.DB, row.UUID, query.Value)
+			if err != nil {
 				return err
+			}
+			if changed {
+				set["translated_query"] = nil // a schedule must not count what the query was
 			}
 		}
 		if err := change[Snapshot](tx.DB, caller.Username, row.UUID, a.stamped(set)); err != nil {
@@ -333,14 +337,14 @@ func (a *api) changeSnapshot(c *gin.Context) error {
 
 // keepHistory writes the text of a query down before it is replaced by another one (cohort.md 24). The row stays locked
 // until the transaction ends.
-func (s *Service) keepHistory(g *gorm.DB, id uuid.UUID, text string) error {
+func (s *Service) keepHistory(g *gorm.DB, id uuid.UUID, text string) (changed bool, err error) {
 	var old string
-	err := database.ForUpdate(g).Model(&Snapshot{}).Where("uuid = ?", id).Select("serialized_query").Take(&old).Error
+	err = database.ForUpdate(g).Model(&Snapshot{}).Where("uuid = ?", id).Select("serialized_query").Take(&old).Error
 	if err != nil {
-		return fmt.Errorf("lock snapshot %s: %w", id, err)
+		return false, fmt.Errorf("lock snapshot %s: %w", id, err)
 	}
 	if old == text {
-		return nil
+		return false, nil
 	}
 	var last int
 	err = g.Model(&SnapshotPatch{}).Where("snapshot_id = ?", id).Select("COALESCE(MAX(patch_version), 0)").Scan(&last).Error
@@ -349,7 +353,7 @@ func (s *Service) keepHistory(g *gorm.DB, id uuid.UUID, text string) error {
 			CreatedAt: s.clock.Now()}).Error
 	}
 	if err != nil {
-		return fmt.Errorf("keep history of snapshot %s: %w", id, err)
+		return false, fmt.Errorf("keep history of snapshot %s: %w", id, err)
 	}
-	return nil
+	return true, nil
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/gin-gonic/gin"
+	"github.com/google/uuid"
 
 	"cohortflow/internal/platform/fault"
 )
@@ -67,6 +68,7 @@ func (a *Authenticator) Authenticate(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
+	caller.TraceID = traceID(c.GetHeader("X-Trace-Id"))
 	if caller.Authenticated() && caller.Key == NoMachine {
 		caller.Authorization, caller.AuthorizationMethod = header, method
 	}
@@ -167,4 +169,13 @@ func (a *Authenticator) OpensGate(c *gin.Context) bool {
 	}
 	key, ok := a.keyOf(parts[1])
 	return ok && (key.Machine == QueryExecutor || key.Machine == SolrETL)
+}
+
+// traceID takes a client's id if it is fit for a header and a log, else it makes one.
+func traceID(given string) string {
+	fits := given != "" && len(given) <= 128 && !strings.ContainsFunc(given, func(r rune) bool { return r <= ' ' || r > '~' })
+	if !fits {
+		return uuid.NewString()
+	}
+	return given
 }

@@ -32,6 +32,8 @@ type Caller struct {
 	// Authorization and AuthorizationMethod are the headers as received, which background jobs pass on to FHIR. They are
 	// secrets: seal them (engine secrets), never log them.
 	Authorization, AuthorizationMethod string
+	// TraceID is X-Trace-Id of the request, or one made for it: calls to FHIR that its jobs make carry it (system.md 14.4).
+	TraceID string
 }
 
 // Authenticated tells whether there is somebody.

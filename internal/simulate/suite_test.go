@@ -357,6 +357,24 @@ func TestRestart(t *testing.T) {
 	})
 }
 
+func TestAPortThatIsTakenStopsTheStart(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	cfg := b.cfg
+	cfg.Dir = t.TempDir()
+	cfg.Listen.SMTP = b.Addresses().SMTP
+	s, err := New(cfg)
+	require.NoError(t, err)
+	require.Error(t, s.Start(t.Context()))
+	require.NoError(t, s.Stop(t.Context()))
+	require.NoError(t, b.Stop(t.Context()))
+	require.NoError(t, s.Start(t.Context()), "the port is free now")
+	require.NoError(t, s.Start(t.Context()), "starting twice does nothing")
+	require.Equal(t, cfg.Listen.SMTP, s.Addresses().SMTP)
+	require.NoError(t, s.Stop(t.Context()))
+	require.Equal(t, Addresses{}, s.Addresses())
+}
+
 func TestTheJobsSayWhatTheStraightLoopSays(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

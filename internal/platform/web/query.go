@@ -149,7 +149,7 @@ func (q *Query) Ordering(allowed ...string) []Order {
 			continue
 		}
 		name, desc := strings.CutPrefix(item, "-")
-		if !slices.Contains(allowed, name) && (!desc || !slices.Contains(allowed, item)) {
+		if strings.HasPrefix(name, "-") || !slices.Contains(allowed, name) && (!desc || !slices.Contains(allowed, item)) {
 			q.invalid.Add("ordering", notAChoice(item))
 			return nil
 		}

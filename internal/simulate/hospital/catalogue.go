@@ -71,21 +71,30 @@ var diagnoses = []diagnosis{
 }
 
 var (
-	chronicCodes, acuteCodes []int
-	conditionCodes           = func() []code {
-		all := make([]code, len(diagnoses))
-		for i, d := range diagnoses {
-			all[i] = code{code: d.code, display: d.display, tokens: []string{d.code, d.code[:3], d.block, d.chapter},
-				sex: d.sex, from: d.from, to: d.to, weight: d.weight, drug: d.drug}
-			if d.chronic {
-				chronicCodes = append(chronicCodes, i)
-			} else {
-				acuteCodes = append(acuteCodes, i)
-			}
-		}
-		return all
-	}()
+	conditionCodes = diagnosisCodes()
+	chronicCodes   = lasting(true)
+	acuteCodes     = lasting(false)
 )
+
+func diagnosisCodes() []code {
+	all := make([]code, len(diagnoses))
+	for i, d := range diagnoses {
+		all[i] = code{code: d.code, display: d.display, tokens: []string{d.code, d.code[:3], d.block, d.chapter},
+			sex: d.sex, from: d.from, to: d.to, weight: d.weight, drug: d.drug}
+	}
+	return all
+}
+
+// lasting lists the indexes of the diagnoses that last, or of those that pass.
+func lasting(chronic bool) []int {
+	var picked []int
+	for i, d := range diagnoses {
+		if d.chronic == chronic {
+			picked = append(picked, i)
+		}
+	}
+	return picked
+}
 
 func coded(entries ...[2]string) []code {
 	all := make([]code, len(entries))

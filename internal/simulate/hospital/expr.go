@@ -77,6 +77,9 @@ func (h *Hospital) Compile(k Kind, e Expr) (Matcher, error) {
 			return true
 		}, err
 	case Or:
+		if m := h.compileAny(k, e); m != nil {
+			return m, nil
+		}
 		parts, err := h.compileAll(k, e)
 		return func(row Row) bool {
 			for _, part := range parts {
@@ -88,6 +91,35 @@ func (h *Hospital) Compile(k Kind, e Expr) (Matcher, error) {
 		}, err
 	}
 	return nil, &Unsupported{Type: k.String(), Field: "?", Why: "no search"}
+}
+
+// compileAny makes one look-up of many alternatives for the same codes, as lists of patients or of perimeters have
+// them; nil: it is not of that form.
+func (h *Hospital) compileAny(k Kind, any Or) Matcher {
+	wanted := make(map[string]struct{}, len(any))
+	var f *Field
+	for _, e := range any {
+		t, ok := e.(Test)
+		if !ok || t.Op != Eq {
+			return nil
+		}
+		own := h.Field(k, t.Field)
+		if own == nil || own.Kind != Token || f != nil && f != own {
+			return nil
+		}
+		f, wanted[t.Value] = own, struct{}{}
+	}
+	if f == nil {
+		return nil
+	}
+	return func(row Row) bool {
+		for _, have := range f.tokens(row) {
+			if _, ok := wanted[have]; ok {
+				return true
+			}
+		}
+		return false
+	}
 }
 
 func (h *Hospital) compileAll(k Kind, all []Expr) ([]Matcher, error) {

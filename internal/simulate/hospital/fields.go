@@ -70,7 +70,7 @@ func flag(b bool) []string {
 	return no
 }
 
-// SolrAlways is the filter that the FHIR server adds to every translation: what is on no list.
+// noList marks what is on no list: the FHIR server excludes it in every translation.
 const noList = "http://terminology.hl7.org/CodeSystem/v3-ActCode|NOLIST"
 
 func token(name string, tokens func(Row) []string) *Field {

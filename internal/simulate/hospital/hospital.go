@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Today is the day on which the hospital stands still: nothing was recorded later, and current ages are of that day.
+// today: nothing was recorded later, and current ages are of this day. Patients and cohorts would change overnight else.
 var today = time.Date(2026, 6, 30, 0, 0, 0, 0, time.UTC)
 
 // Today is the day on which the hospital stands still.

@@ -82,7 +82,7 @@ func (h *Hospital) writeTest(out *strings.Builder, k Kind, t Test) {
 		out.WriteString("{* TO " + t.Value + "}")
 	case path:
 		out.WriteString(`*\|` + escape(t.Value) + `\|*`)
-	case phrase || strings.Contains(t.Value, "|"):
+	case phrase || t.Value == "" || strings.Contains(t.Value, "|"):
 		out.WriteString(`"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, `&`, `\&`).Replace(t.Value) + `"`)
 	case t.Value == "true":
 		out.WriteString("(true)")
@@ -252,7 +252,7 @@ func (p *solrParser) value(field string) (Expr, error) {
 		return Test{field, Exists, "*"}, nil
 	case wild == "":
 		return p.h.solrTest(p.k, field, value), nil
-	case wild == "**" && len(value) > 2 && value[0] == '|' && value[len(value)-1] == '|':
+	case wild == "**" && len(value) > 1 && value[0] == '|' && value[len(value)-1] == '|':
 		return Test{field, Eq, value[1 : len(value)-1]}, nil
 	}
 	return nil, &Unsupported{Type: p.k.String(), Field: field, Why: "this pattern is not understood"}

@@ -1,0 +1,287 @@
+package access
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"gorm.io/gorm"
+
+	"cohortflow/internal/platform/database"
+	"cohortflow/internal/platform/web"
+)
+
+// OrbisReport is what a synchronisation with the hospital's directory did (accesses.md 20).
+type OrbisReport struct {
+	// Username is the user of a run for one.
+	Username string `json:"username,omitempty"`
+	// At is when it ran.
+	At time.Time `json:"at"`
+	// SkippedRoles are codes whose role does not exist here, MissingPerimeters ids that are not here; both sorted, each once.
+	SkippedRoles      []string `json:"skipped_roles"`
+	MissingPerimeters []string `json:"missing_perimeters"`
+	// OrbisAccesses were read, NewAccesses made.
+	OrbisAccesses int `json:"orbis_accesses"`
+	NewAccesses   int `json:"new_accesses"`
+	// Unreadable entries were passed over.
+	Unreadable int `json:"unreadable"`
+}
+
+// orbisBatch is how many users one search asks for.
+const orbisBatch = 100
+
+// practitionerRole is what is read of the FHIR resources Practitioner and PractitionerRole.
+type practitionerRole struct {
+	ResourceType string `json:"resourceType"`
+	ID           string `json:"id"`
+	Active       bool   `json:"active"`
+	Identifier   []struct {
+		Value string `json:"value"`
+	} `json:"identifier"`
+	Practitioner fhirReference `json:"practitioner"`
+	Organization fhirReference `json:"organization"`
+	Code         []struct {
+		Coding []struct {
+			Code string `json:"code"`
+		} `json:"coding"`
+	} `json:"code"`
+	Period struct {
+		Start string `json:"start"`
+		End   string `json:"end"`
+	} `json:"period"`
+}
+
+type fhirReference struct {
+	Reference string `json:"reference"`
+}
+
+// id is the last part of the reference.
+func (r fhirReference) id() string { return r.Reference[strings.LastIndexByte(r.Reference, '/')+1:] }
+
+func (r practitionerRole) code() string {
+	if len(r.Code) == 0 || len(r.Code[0].Coding) == 0 {
+		return ""
+	}
+	return r.Code[0].Coding[0].Code
+}
+
+// SyncOrbis takes accesses from the hospital's directory: for one user, or with an empty name for all (accesses.md 20). A
+// role of the directory that is active gives one access, and one that is not ends it. An access that somebody has changed
+// by hand is only ever shortened. The administrators get a report.
+func (s *Service) SyncOrbis(ctx context.Context, username string) (report OrbisReport, err error) {
+	usernames := []string{username}
+	if username == "" {
+		err := s.db.Read(ctx).Table("user").Where("delete_datetime IS NULL").Order("username").Pluck("username", &usernames).Error
+		if err != nil {
+			return OrbisReport{}, fmt.Errorf("read the users to look up in the directory: %w", err)
+		}
+	}
+	run := &orbisRun{service: s, report: OrbisReport{Username: username, At: s.clock.Now()}}
+	for batch := range slices.Chunk(usernames, orbisBatch) {
+		roles, owners, err := run.fetch(ctx, batch)
+		if err != nil {
+			return run.report, fmt.Errorf("look users up in the directory: %w", err)
+		}
+		if err := run.apply(ctx, batch, roles, owners); err != nil {
+			return run.report, err
+		}
+	}
+	for _, list := range []*[]string{&run.report.SkippedRoles, &run.report.MissingPerimeters} {
+		slices.Sort(*list)
+		*list = slices.Compact(*list)
+	}
+	if s.peers.Mailer == nil {
+		return run.report, nil
+	}
+	return run.report, s.db.Update(ctx, func(tx *database.Tx) error { return s.peers.Mailer.OrbisReport(ctx, tx, run.report) })
+}
+
+// orbisRun is one synchronisation under way.
+type orbisRun struct {
+	service *Service
+	report  OrbisReport
+}
+
+// fetch asks the directory for the roles of users, and whose they are.
+func (r *orbisRun) fetch(ctx context.Context, usernames []string) (roles []practitionerRole, owners map[string]string, err error) {
+	owners = map[string]string{}
+	params := url.Values{"_revinclude": {"PractitionerRole:practitioner"}, "identifier": {strings.Join(usernames, ",")}}
+	for raw, err := range r.service.peers.Directory.Search(ctx, "Practitioner", params) {
+		if err != nil {
+			return nil, nil, err
+		}
+		var entry practitionerRole
+		switch err := json.Unmarshal(raw, &entry); {
+		case err != nil:
+			r.report.Unreadable++
+		case entry.ResourceType == "Practitioner" && len(entry.Identifier) > 0:
+			owners[entry.ID] = entry.Identifier[0].Value
+		case entry.ResourceType == "PractitionerRole" && careTeamCodes[entry.code()]:
+			roles = append(roles, entry)
+		}
+	}
+	return roles, owners, nil
+}
+
+// apply writes what a batch of users has, in one transaction.
+func (r *orbisRun) apply(ctx context.Context, asked []string, roles []practitionerRole, owners map[string]string) error {
+	s := r.service
+	tree, err := s.store.tree(ctx)
+	if err != nil {
+		return err
+	}
+	counted := r.report
+	return s.db.Update(ctx, func(tx *database.Tx) error {
+		r.report = counted
+		for _, role := range roles {
+			r.report.OrbisAccesses++
+			username := owners[role.Practitioner.id()]
+			if role.ID == "" || !slices.Contains(asked, username) {
+				r.report.Unreadable++
+				continue
+			}
+			if err := r.one(tx, tree, username, role); err != nil {
+				return fmt.Errorf("access of practitioner role %s: %w", role.ID, err)
+			}
+		}
+		return nil
+	})
+}
+
+// one brings the access of one role of the directory up to date.
+func (r *orbisRun) one(tx *database.Tx, tree *Tree, username string, role practitionerRole) error {
+	if !role.Active {
+		return r.end(tx, role.ID)
+	}
+	wanted, complete, err := r.wanted(tx, tree, role)
+	if err != nil || !complete {
+		return err
+	}
+	var known Access
+	err = tx.Where("external_id = ?", role.ID).Order("id").Take(&known).Error
+	if err == nil {
+		return r.renew(tx, known, wanted, role.Period.End != "")
+	}
+	if !errors.Is(err, gorm.ErrRecordNotFound) {
+		return err
+	}
+	profile, err := ensureProfile(tx.DB, username, SourceOrbis, stampsAt(r.report.At))
+	if err != nil {
+		return err
+	}
+	wanted.Stamps, wanted.Source, wanted.ProfileID, wanted.ExternalID = stampsAt(r.report.At), new(SourceOrbis), &profile.ID, &role.ID
+	r.report.NewAccesses++
+	return tx.Create(&wanted).Error
+}
+
+// end ends the accesses of a role that is not active any more, now; it never prolongs one.
+func (r *orbisRun) end(tx *database.Tx, externalID string) error {
+	return tx.Model(&Access{}).Where("external_id = ? AND delete_datetime IS NULL AND end_datetime > ?", externalID, r.report.At).
+		Updates(map[string]any{"end_datetime": r.report.At, "update_datetime": r.report.At}).Error
+}
+
+// wanted is the access that a role stands for; incomplete when its role or its perimeter is not here, or a date is none.
+func (r *orbisRun) wanted(tx *database.Tx, tree *Tree, role practitionerRole) (a Access, complete bool, err error) {
+	var here Role
+	err = tx.Where("name = ? AND delete_datetime IS NULL", careTeamRole).Order("id").Take(&here).Error
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		r.report.SkippedRoles = append(r.report.SkippedRoles, role.code())
+		return a, false, nil
+	}
+	if err != nil {
+		return a, false, err
+	}
+	perimeter, err := strconv.ParseInt(role.Organization.id(), 10, 64)
+	if err != nil || tree.Live(perimeter) == nil {
+		r.report.MissingPerimeters = append(r.report.MissingPerimeters, role.Organization.id())
+		return a, false, nil
+	}
+	start, end := r.report.At, r.report.At.AddDate(0, 0, r.service.cfg.ValidityDays)
+	for _, bound := range []struct {
+		text string
+		at   *time.Time
+	}{{role.Period.Start, &start}, {role.Period.End, &end}} {
+		if bound.text == "" {
+			continue
+		}
+		moment, ok := web.ParseDatetime(bound.text)
+		if !ok {
+			r.report.Unreadable++
+			return a, false, nil
+		}
+		*bound.at = moment
+	}
+	return Access{RoleID: &here.ID, PerimeterID: &perimeter, StartDatetime: &start, EndDatetime: &end}, true, nil
+}
+
+// renew changes a known access to what the directory says now. Without an end in the directory it ends when it ends; what
+// somebody has deleted stays deleted, and what somebody has changed by hand is only shortened.
+func (r *orbisRun) renew(tx *database.Tx, known, wanted Access, endGiven bool) error {
+	if known.DeleteDatetime != nil {
+		return nil
+	}
+	next := known
+	if endGiven && (known.UpdatedBy == nil || known.EndDatetime == nil || wanted.EndDatetime.Before(*known.EndDatetime)) {
+		next.EndDatetime = wanted.EndDatetime
+	}
+	if known.UpdatedBy == nil {
+		next.RoleID, next.PerimeterID = wanted.RoleID, wanted.PerimeterID
+		if known.StartDatetime == nil || wanted.StartDatetime.Before(r.report.At) { // not "now", when the directory has none
+			next.StartDatetime = wanted.StartDatetime
+		}
+	}
+	if equalPtr(next.RoleID, known.RoleID) && equalPtr(next.PerimeterID, known.PerimeterID) &&
+		equalTime(next.StartDatetime, known.StartDatetime) && equalTime(next.EndDatetime, known.EndDatetime) {
+		return nil
+	}
+	next.UpdateDatetime = &r.report.At
+	return tx.Model(&next).Select("role_id", "perimeter_id", "start_datetime", "end_datetime", "update_datetime").Updates(&next).Error
+}
+
+func equalTime(a, b *time.Time) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Equal(*b)
+}
+
+// SystemUser is the account in whose name the directory is asked (system.md 3.9).
+const SystemUser = "system"
+
+// EnsureSystemUser makes the account with full administration on the root perimeter unless it exists; what is there, is left
+// as it is. Without that perimeter or a full administrators' role it gets no access.
+func (s *Service) EnsureSystemUser(ctx context.Context) error {
+	return s.db.Update(ctx, func(tx *database.Tx) error {
+		created, err := s.peers.Users.EnsureUser(ctx, tx, NewUser{
+			Username: SystemUser, Firstname: "System", Lastname: "SYSTEM", Email: "system.dj@aphp.fr",
+		})
+		if err != nil || !created {
+			return err
+		}
+		profile, err := ensureProfile(tx.DB, SystemUser, SourceManual, stampsAt(s.clock.Now()))
+		if err != nil {
+			return err
+		}
+		var role Role
+		err = tx.Where("right_full_admin AND delete_datetime IS NULL").Order("id").Take(&role).Error
+		if errors.Is(err, gorm.ErrRecordNotFound) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("look for a full administrators' role: %w", err)
+		}
+		_, found, err := live[Perimeter](tx.DB, s.cfg.RootPerimeterID)
+		if err != nil || !found {
+			return err
+		}
+		now := s.clock.Now()
+		_, err = s.ensureAccess(tx, profile, role, s.cfg.RootPerimeterID, now, now.Add(5200*week))
+		return err
+	})
+}
