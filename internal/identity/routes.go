@@ -3,10 +3,8 @@ package identity
 import (
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/gin-gonic/gin"
-	"github.com/swaggest/jsonschema-go"
 
 	"cohortflow/internal/platform/web"
 )
@@ -31,30 +29,14 @@ type loginBody struct {
 	Password    string `json:"password,omitempty"`
 	AuthCode    string `json:"auth_code,omitempty"`
 	RedirectURI string `json:"redirect_uri,omitempty"`
+	// CodeVerifier is passed on to the identity provider, for clients that use PKCE.
+	CodeVerifier string `json:"code_verifier,omitempty"`
 }
 
 type loginView struct {
-	User      UserView    `json:"user"`
-	LastLogin millisecond `json:"last_login"`
+	User      UserView   `json:"user"`
+	LastLogin web.Millis `json:"last_login"`
 	Pair
-}
-
-// millisecond is the datetime form of sign-in answers: at most three digits of a second (system.md 2.4).
-type millisecond time.Time
-
-// MarshalJSON implements json.Marshaler.
-func (m millisecond) MarshalJSON() ([]byte, error) {
-	t := time.Time(m).UTC()
-	if t.Nanosecond() == 0 {
-		return []byte(t.Format(`"2006-01-02T15:04:05Z"`)), nil
-	}
-	return []byte(t.Format(`"2006-01-02T15:04:05.000Z"`)), nil
-}
-
-// PrepareJSONSchema implements jsonschema.Preparer: in JSON it is a text.
-func (millisecond) PrepareJSONSchema(s *jsonschema.Schema) error {
-	s.WithType(jsonschema.String.Type()).WithFormat("date-time")
-	return nil
 }
 
 type refreshBody struct {
@@ -98,7 +80,8 @@ func (r routes) login(c *gin.Context) error {
 		}
 		code, _ := body["auth_code"].(string)
 		uri, _ := body["redirect_uri"].(string)
-		login, err = r.service.ByCode(c.Request.Context(), code, uri)
+		verifier, _ := body["code_verifier"].(string)
+		login, err = r.service.ByCode(c.Request.Context(), code, uri, verifier)
 	default:
 		err = unknownMethod(method)
 	}
@@ -108,7 +91,7 @@ func (r routes) login(c *gin.Context) error {
 	// The request log tells who signed in, not that nobody did.
 	Remember(c, Caller{Username: login.User.Username, RealUsername: login.User.Username, DisplayName: login.User.DisplayName()})
 	web.JSON(c, http.StatusOK, loginView{
-		User: viewOf(login.User, login.CreatedBy, login.UpdatedBy), LastLogin: millisecond(login.At), Pair: login.Pair})
+		User: viewOf(login.User, login.CreatedBy, login.UpdatedBy), LastLogin: web.Millis(login.At), Pair: login.Pair})
 	return nil
 }
 

@@ -18,7 +18,8 @@ type Directory interface {
 
 // Provider is an identity provider seen by sign-in: exchange of a code, refresh, logout (system.md 3.5).
 type Provider interface {
-	Exchange(ctx context.Context, code, redirectURI string) (Pair, string, error)
+	// Exchange gives the pair and the username in it; verifier is PKCE's, "" for none.
+	Exchange(ctx context.Context, code, redirectURI, verifier string) (Pair, string, error)
 	Refresh(ctx context.Context, refreshToken string) (Pair, error)
 	Logout(ctx context.Context, accessToken, refreshToken string) error
 }
@@ -159,11 +160,11 @@ func (s *Service) signedIn(ctx context.Context, user User, attempted string, pai
 }
 
 // ByCode signs in with the code that an identity provider gave to the browser.
-func (s *Service) ByCode(ctx context.Context, code, redirectURI string) (Login, error) {
+func (s *Service) ByCode(ctx context.Context, code, redirectURI, verifier string) (Login, error) {
 	if s.cfg.Provider == nil {
 		return Login{}, fault.Refused{Status: 400, Body: map[string]string{"error": "OIDC authentication is not enabled"}}
 	}
-	pair, username, err := s.cfg.Provider.Exchange(ctx, code, redirectURI)
+	pair, username, err := s.cfg.Provider.Exchange(ctx, code, redirectURI, verifier)
 	if err != nil {
 		return Login{}, err
 	}

@@ -138,3 +138,19 @@ func (s *Store) change(ctx context.Context, username string, set map[string]any)
 		return nil
 	})
 }
+
+// Views are the live users of these names, as every representation shows them: one query.
+func (s *Store) Views(ctx context.Context, usernames []string) (map[string]UserView, error) {
+	views := map[string]UserView{}
+	if len(usernames) == 0 {
+		return views, nil
+	}
+	var rows []userRow
+	if err := joined(Filter{}.apply(s.db.Read(ctx))).Where("u.username IN ?", usernames).Scan(&rows).Error; err != nil {
+		return nil, fmt.Errorf("find users: %w", err)
+	}
+	for _, r := range rows {
+		views[r.Username] = r.view()
+	}
+	return views, nil
+}

@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/gin-gonic/gin"
+	"github.com/swaggest/jsonschema-go"
 
 	"cohortflow/internal/platform/fault"
 	"cohortflow/internal/platform/web"
@@ -18,6 +19,15 @@ type body struct {
 	EndDatetime   *web.Datetime `json:"end_datetime"`
 }
 
+// nextView is a phase, or nothing at all.
+type nextView struct{ View }
+
+// PrepareJSONSchema implements jsonschema.Preparer.
+func (nextView) PrepareJSONSchema(s *jsonschema.Schema) error {
+	s.Required = nil
+	return nil
+}
+
 type routes struct{ service *Service }
 
 // Table is the maintenances API (contract: system.md 7.2).
@@ -29,7 +39,7 @@ func (s *Service) Table() web.Table {
 			{Name: "min_start_datetime", Type: "date-time"}, {Name: "max_end_datetime", Type: "date-time"}, {Name: "search", Type: "string"},
 			{Name: "ordering", Type: "string", Doc: "start_datetime, end_datetime"}}},
 		{Method: "POST", Path: "/maintenances/", Summary: "Plan a maintenance", Tag: "maintenance", Body: body{}, Out: View{}, Status: 201, For: web.Maintainer, Do: r.create},
-		{Method: "GET", Path: "/maintenances/next/", Summary: "The current phase, or the next one; {} for none", Tag: "maintenance", Out: View{}, For: web.Anyone, Do: r.next},
+		{Method: "GET", Path: "/maintenances/next/", Summary: "The current phase, or the next one; {} for none", Tag: "maintenance", Out: nextView{}, For: web.Anyone, Do: r.next},
 		{Method: "GET", Path: "/maintenances/:id/", Summary: "One phase", Tag: "maintenance", Out: View{}, For: web.Anyone, Do: r.retrieve},
 		{Method: "PATCH", Path: "/maintenances/:id/", Summary: "Change a phase", Tag: "maintenance", Body: body{}, Out: View{}, For: web.Maintainer, Do: r.change},
 		{Method: "DELETE", Path: "/maintenances/:id/", Summary: "Delete a phase", Tag: "maintenance", Status: 204, For: web.Maintainer, Do: r.delete},

@@ -32,7 +32,7 @@ type Row struct {
 	Path               string
 	View               *string
 	ViewMethod         *string
-	RemoteAddr         string
+	RemoteAddr         *string
 	Host               string
 	Method             string
 	UserAgent          string
@@ -84,7 +84,7 @@ func insert(tx *gorm.DB, row *Row) error {
 func (l *Log) rowOf(c *gin.Context, r web.Route, started time.Time, status int) Row {
 	row := Row{
 		RequestedAt: clock.Normalize(started), ResponseMs: max(0, time.Since(started).Milliseconds()), Path: cut(c.Request.URL.Path, 200),
-		View: &r.View, ViewMethod: &r.Action, RemoteAddr: remoteAddr(c.Request), Host: cut(c.Request.Host, 200), Method: cut(c.Request.Method, 10),
+		View: &r.View, ViewMethod: &r.Action, RemoteAddr: new(remoteAddr(c.Request)), Host: cut(c.Request.Host, 200), Method: cut(c.Request.Method, 10),
 		UserAgent: cut(c.Request.UserAgent(), 255), StatusCode: &status,
 	}
 	name := "Anonymous"
@@ -116,7 +116,7 @@ func dataOf(c *gin.Context) string {
 
 // secretKeys are masked wherever they stand (system.md 6.1); a code of an identity provider is one too.
 var secretKeys = map[string]bool{"api": true, "token": true, "key": true, "secret": true, "password": true, "signature": true,
-	"refresh_token": true, "access_token": true, "auth_code": true}
+	"refresh_token": true, "access_token": true, "auth_code": true, "code_verifier": true}
 
 const mask = "********************"
 

@@ -36,8 +36,9 @@ func describe(t Table, version string) (*openapi3.Spec, error) {
 	r.Spec.Info.WithTitle("Cohort360-Backend").WithVersion(version). // the name that tools know it by
 										WithDescription("Cohortflow: patient cohorts and data exports of a research data warehouse. A drop-in replacement of the Cohort360 back-end.")
 	r.AddTypeMapping(Datetime{}, time.Time{})
+	r.AddTypeMapping(Millis{}, time.Time{})
 	r.AddTypeMapping(uuid.UUID{}, uuidText(""))
-	r.DefaultOptions = append(r.DefaultOptions, jsonschema.InterceptProp(nullableSlices), jsonschema.InterceptProp(requiredInAnswers))
+	r.DefaultOptions = append(r.DefaultOptions, jsonschema.InterceptProp(nullableSlices), jsonschema.InterceptProp(requiredInAnswers), jsonschema.InterceptNullability(nullableRefs))
 	var current openapi.OperationContext
 	r.DefaultOptions = append(r.DefaultOptions, jsonschema.InterceptDefName(func(_ reflect.Type, name string) string {
 		return definitionName(name, current != nil && !current.IsProcessingResponse())
@@ -67,6 +68,18 @@ func definitionName(name string, sent bool) string {
 		name += "Request"
 	}
 	return notInNames.ReplaceAllString(name, "")
+}
+
+// nullableRefs: a pointer to a described type is that type or null; OpenAPI 3.0 has no shorter way to say so.
+func nullableRefs(p jsonschema.InterceptNullabilityParams) {
+	if p.Type.Kind() != reflect.Pointer || p.OmitEmpty || p.Schema.Ref == nil {
+		return
+	}
+	ref, null := *p.Schema, jsonschema.Null.ToSchemaOrBool()
+	null.TypeObject.Enum = []any{nil}
+	p.Schema.Ref = nil
+	p.Schema.AddType(jsonschema.Null)
+	p.Schema.AnyOf = []jsonschema.SchemaOrBool{ref.ToSchemaOrBool(), null}
 }
 
 // requiredInAnswers: what is always written is always there.
@@ -156,7 +169,11 @@ func refusals(op *openapi3.Operation, route Route) {
 
 func operationID(r Route) string {
 	id := strings.ToLower(r.Method) + notInNames.ReplaceAllString(r.Path, "_")
-	return strings.Trim(id, "_")
+	id = strings.Trim(id, "_")
+	if !strings.HasSuffix(r.Path, "/") {
+		id += "_bare" // there may be the same path with its slash
+	}
+	return id
 }
 
 var ginParam = regexp.MustCompile(`[:*]([A-Za-z_]+)`)

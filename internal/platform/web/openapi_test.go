@@ -12,7 +12,12 @@ import (
 	"cohortflow/internal/platform/web"
 )
 
+type part struct {
+	Size int `json:"size"`
+}
+
 type thing struct {
+	Part    *part         `json:"part"`
 	ID      uuid.UUID     `json:"uuid"`
 	Name    *string       `json:"name"`
 	Made    web.Datetime  `json:"created_at"`
@@ -42,7 +47,13 @@ func TestOpenAPI(t *testing.T) {
 	require.True(t, schema.Properties["ended_at"].Value.Nullable)
 	require.False(t, schema.Properties["tags"].Value.Nullable)
 	thingSchema := op.Responses.Value("200").Value.Content["application/json"].Schema.Value.Properties["results"].Value.Items.Value
-	require.ElementsMatch(t, []string{"uuid", "name", "created_at", "ended_at", "tags", "started"}, thingSchema.Required, "what is answered is always there")
+	require.ElementsMatch(t, []string{"part", "uuid", "name", "created_at", "ended_at", "tags", "started"}, thingSchema.Required, "what is answered is always there")
 	sent := spec.Paths.Find("/things/{uuid}/close/").Post.RequestBody.Value.Content["application/json"].Schema.Value
 	require.Empty(t, sent.Required, "what is sent is judged by the service")
+	for value, ok := range map[any]bool{nil: true, "text": false} {
+		err := thingSchema.Properties["part"].Value.VisitJSON(value)
+		require.Equal(t, ok, err == nil, "%v", err)
+	}
+	require.NoError(t, thingSchema.Properties["part"].Value.VisitJSON(map[string]any{"size": 1.0}))
+	require.Error(t, thingSchema.Properties["part"].Value.VisitJSON(map[string]any{}))
 }

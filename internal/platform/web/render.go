@@ -66,3 +66,16 @@ func DatetimeOf(t *time.Time) *Datetime {
 	d := Datetime(*t)
 	return &d
 }
+
+// Millis is the datetime form of sign-in answers and of refusals during a maintenance: at most three digits of a second
+// (system.md 2.4).
+type Millis time.Time
+
+// MarshalJSON implements json.Marshaler.
+func (m Millis) MarshalJSON() ([]byte, error) {
+	t := time.Time(m).UTC()
+	if t.Nanosecond()/1000 == 0 {
+		return []byte(t.Format(`"2006-01-02T15:04:05Z"`)), nil
+	}
+	return []byte(t.Format(`"2006-01-02T15:04:05.000Z"`)), nil
+}

@@ -233,3 +233,22 @@ func TestPathUUIDs(t *testing.T) {
 		client.GET("/x/" + wrong + "/").Status(404).Is(`{"detail":"Not found."}`)
 	}
 }
+
+func TestNoCache(t *testing.T) {
+	t.Parallel()
+	client := webtest.New(t, webtest.Tables{web.NoCache()}, webtest.Authorize(func(_ *gin.Context, name string, _ web.Who) error {
+		if name != "admin" {
+			return fault.Forbidden{}
+		}
+		return nil
+	}))
+	for _, path := range []string{"/cache", "/cache/"} {
+		client.As("admin").GET(path + "?username=alice").Status(200).Is(`{}`)
+		client.As("admin").GET(path + "?keys_only=1").Status(200).Is(`[]`)
+		client.As("admin").DELETE(path).Status(204)
+		client.As("admin").POST(path, nil).Status(403)
+		client.As("alice").GET(path).Status(403)
+		client.As("alice").DELETE(path).Status(403)
+	}
+	client.As("admin").GET("/cache-x").Status(404)
+}
