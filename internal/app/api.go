@@ -16,7 +16,8 @@ import (
 func (a *App) tables() web.Table {
 	p := a.parts
 	var all web.Table
-	for _, t := range []web.Table{p.identity.Table(), p.users.Table(), p.access.Table(), p.cohort.Table(), p.jobs.Table(), p.maintenance.Table(), p.content.Table()} {
+	for _, t := range []web.Table{p.identity.Table(), p.users.Table(), p.access.Table(), p.cohort.Table(), p.export.Table(), p.jobs.Table(),
+		p.maintenance.Table(), p.content.Table(), p.notes.Table(), p.requestlog.Table()} {
 		all = append(all, t...)
 	}
 	return all

@@ -68,3 +68,11 @@ func (r cohortRights) CohortRights(ctx context.Context, username string, cohorts
 	}
 	return out, holder, err
 }
+
+// admins answers who is a full admin; it stands for access, which is built after those who ask.
+type admins struct{ parts *parts }
+
+// IsFullAdmin implements identity.Admins.
+func (a admins) IsFullAdmin(ctx context.Context, username string) (bool, error) {
+	return a.parts.access.IsFullAdmin(ctx, username)
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"cohortflow/internal/engine"
+	"cohortflow/internal/export"
 	"cohortflow/internal/platform/fault"
 	"cohortflow/internal/platform/mail"
 	"cohortflow/tasks"
@@ -36,6 +37,9 @@ func (a *App) notify(ctx context.Context, claim engine.Claim) error {
 // tell sends what an outcome of a job has to tell. Nothing to tell any more (the row was deleted, the user has no
 // address) is no error; a mail that the server refuses for good is logged and not tried again.
 func (a *App) tell(ctx context.Context, n engine.Notification, job engine.Job) error {
+	if job.Kind == export.KindName {
+		return a.parts.export.Notify(ctx, n, job)
+	}
 	user, live, err := a.parts.store.Live(ctx, n.Recipient)
 	if err != nil {
 		return err

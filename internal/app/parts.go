@@ -11,9 +11,9 @@ import (
 
 	"cohortflow/internal/access"
 	"cohortflow/internal/cohort"
-	"cohortflow/internal/config"
 	"cohortflow/internal/content"
 	"cohortflow/internal/engine"
+	"cohortflow/internal/export"
 	"cohortflow/internal/fhir"
 	"cohortflow/internal/identity"
 	"cohortflow/internal/jobs"
@@ -21,22 +21,30 @@ import (
 	"cohortflow/internal/platform/httpclient"
 	"cohortflow/internal/platform/mail"
 	"cohortflow/internal/queryexec"
+	"cohortflow/internal/releasenote"
 	"cohortflow/internal/requestlog"
 	"cohortflow/templates"
 )
 
 // parts are the services of all capabilities, joined.
 type parts struct {
+	http        *httpclient.Client
 	engine      *engine.Engine
 	store       *identity.Store
+	tokens      *identity.Tokens
 	identity    *identity.Service
 	users       *identity.Users
 	auth        *identity.Authenticator
 	access      *access.Service
+	careSites   *access.OMOP // nil unless configured
+	translator  *queryexec.Translator
+	executor    *queryexec.Client
 	cohort      *cohort.Service
+	export      *export.Service
 	jobs        *jobs.Service
 	maintenance *maintenance.Service
 	content     *content.Service
+	notes       *releasenote.Service
 	requestlog  *requestlog.Log
 	mail        *mail.Sender
 	links       mail.Links
@@ -44,7 +52,8 @@ type parts struct {
 
 func (a *App) build() (*parts, error) {
 	p := &parts{links: mail.Links{Frontend: a.cfg.System.FrontendURL, BackendHost: a.cfg.System.BackendHost}}
-	for _, step := range []func(*parts) error{a.buildMail, a.buildEngine, a.buildIdentity, a.buildCohort, a.buildRest, a.handleTasks} {
+	steps := []func(*parts) error{a.buildMail, a.buildEngine, a.buildIdentity, a.buildAccess, a.buildCohort, a.buildExport, a.buildRest, a.handleTasks}
+	for _, step := range steps {
 		if err := step(p); err != nil {
 			return nil, err
 		}
@@ -77,6 +86,9 @@ func (a *App) buildMail(p *parts) error {
 }
 
 func (a *App) buildEngine(p *parts) (err error) {
+	if p.http, err = httpclient.New(a.log, httpclient.Config{}); err != nil {
+		return err
+	}
 	e := a.cfg.Engine
 	var older []string
 	for _, s := range a.cfg.System.SecretFallbacks {
@@ -89,69 +101,39 @@ func (a *App) buildEngine(p *parts) (err error) {
 			engine.DeadlineLargeCohort: e.DeadlineLargeCohort, engine.DeadlineFeasibility: e.DeadlineFeasibility, engine.DeadlineExport: e.DeadlineExport},
 		EnquireAfter: e.EnquireAfter, Lease: e.Lease, Renew: e.Lease * 3 / 10,
 		Keys:      engine.Keys{Current: a.cfg.System.SecretKey.Reveal(), Fallbacks: older},
-		Published: a.published,
+		Published: func(_ context.Context, event int64) { a.announce(event) },
 	}, a.kinds()...)
 	return err
 }
 
-func (a *App) buildIdentity(p *parts) (err error) {
-	c := a.cfg.Auth
-	passwords := identity.Passwords{Legacy: c.PasswordHashing == "legacy"}
-	p.store = identity.NewStore(a.db)
-	tokens := identity.NewTokens(c.JWTKey.Reveal(), c.JWTAlgorithms, a.opts.Clock)
-	p.users, err = identity.NewUsers(identity.UsersConfig{DB: a.db, Store: p.store, Clock: a.opts.Clock, Passwords: passwords,
-		Profiles: profiles{p}, UsernameRegex: c.UsernameRegex, EmailRegex: c.EmailRegex})
-	if err != nil {
-		return err
-	}
-	per := a.cfg.Perimeters
-	p.access, err = access.NewService(access.Config{ValidityDays: per.DefaultValidityDays, FirstAlertDays: per.FirstAlertDays, SecondAlertDays: per.SecondAlertDays,
-		Alerts: bool(per.EnableAlerts), PerimeterTypes: per.Types, RootPerimeterID: per.RootID}, a.db, a.opts.Clock, a.log,
-		access.Peers{Users: accounts{p.users}, Mailer: postman{a, p}})
-	if err != nil {
-		return err
-	}
-	p.identity = identity.NewService(identity.Config{Log: a.log, Store: p.store, Clock: a.opts.Clock, Tokens: tokens, Passwords: passwords,
-		MaxFailures: c.LoginMaxFailures, LockFor: time.Duration(c.LoginLockMinutes) * time.Minute})
-	p.auth = &identity.Authenticator{Log: a.log, Store: p.store, Tokens: tokens, Admins: p.access, Keys: keysOf(a.cfg),
-		QueryExecutor: a.cfg.Cohort.QueryExecutorUser, SolrETL: a.cfg.Cohort.SolrETLUser}
-	return nil
-}
-
-func keysOf(cfg config.Config) []identity.Key {
-	return []identity.Key{
-		{Token: cfg.Auth.RolloutToken.Reveal(), Username: cfg.Auth.RolloutUsername, Machine: identity.Rollout},
-		{Token: cfg.Cohort.QueryExecutorToken.Reveal(), Username: cfg.Cohort.QueryExecutorUser, Machine: identity.QueryExecutor},
-		{Token: cfg.Cohort.SolrETLToken.Reveal(), Username: cfg.Cohort.SolrETLUser, Machine: identity.SolrETL},
-	}
+// kinds are the kinds of jobs that exist.
+func (a *App) kinds() []engine.Kind {
+	return append(cohort.Kinds(), export.Kind(export.KindConfig{BuiltIn: a.cfg.Exports.APIURL == "", TellAdmins: len(a.admins()) > 0}))
 }
 
 func (a *App) buildCohort(p *parts) error {
 	c := a.cfg.Cohort
-	client, err := httpclient.New(a.log, httpclient.Config{})
-	if err != nil {
-		return err
-	}
 	var filters queryexec.Filters
 	if c.FHIRURL != "" {
-		if filters, err = fhir.New(client, fhir.Config{URL: c.FHIRURL, TestQueries: a.cfg.TestFHIRQueries()}); err != nil {
+		client, err := fhir.New(p.http, fhir.Config{URL: c.FHIRURL, TestQueries: a.cfg.TestFHIRQueries()})
+		if err != nil {
 			return err
 		}
+		filters = client
 	}
-	translator, err := queryexec.NewTranslator(a.log, queryexec.TranslatorConfig{UseSolr: a.cfg.UseSolr()}, filters, perimeters{p.access})
-	if err != nil {
+	var err error
+	if p.translator, err = queryexec.NewTranslator(a.log, queryexec.TranslatorConfig{UseSolr: a.cfg.UseSolr()}, filters, perimeters{p.access}); err != nil {
 		return err
 	}
-	executor, err := queryexec.NewClient(a.log, client, c.QueryExecutorURL)
-	if err != nil {
+	if p.executor, err = queryexec.NewClient(a.log, p.http, c.QueryExecutorURL); err != nil {
 		return err
 	}
 	p.cohort, err = cohort.New(cohort.Config{SizeLimit: c.SizeLimit, CountValidity: time.Duration(c.LastCountValidity) * time.Hour, ReportingTypes: c.ReportingTypes, Links: p.links},
-		cohort.Deps{DB: a.db, Clock: a.opts.Clock, Log: a.log, Engine: p.engine, Rights: cohortRights{p.access}, Translator: translator, Renderer: p.mail.Renderer(), NewID: uuid.New})
+		cohort.Deps{DB: a.db, Clock: a.opts.Clock, Log: a.log, Engine: p.engine, Rights: cohortRights{p.access}, Translator: p.translator, Renderer: p.mail.Renderer(), NewID: uuid.New})
 	if err != nil {
 		return err
 	}
-	work := cohort.NewJobs(p.cohort, translator, executor)
+	work := cohort.NewJobs(p.cohort, p.translator, p.executor)
 	work.Register()
 	work.RegisterMail(letterBox{a})
 	return nil
@@ -159,15 +141,10 @@ func (a *App) buildCohort(p *parts) error {
 
 func (a *App) buildRest(p *parts) error {
 	p.jobs = jobs.New(p.engine, p.access)
-	p.content = content.New(a.db)
+	p.content = content.New(a.db, a.opts.Clock)
+	p.notes = releasenote.New(a.db, a.opts.Clock)
 	p.requestlog = requestlog.New(a.db, a.opts.Clock, a.log)
 	p.maintenance = maintenance.NewService(maintenance.Config{Store: maintenance.NewStore(a.db), Clock: a.opts.Clock, OpensGate: p.auth.OpensGate,
 		Authenticate: p.auth.Authenticate, IsFullAdmin: p.access.IsFullAdmin, Broadcast: a.broadcastMaintenance})
 	return nil
 }
-
-// kinds are the kinds of jobs that exist.
-func (a *App) kinds() []engine.Kind { return cohort.Kinds() }
-
-// published nudges the followers of all api processes; it never blocks.
-func (a *App) published(_ context.Context, event int64) { a.announce(event) }

@@ -28,7 +28,7 @@ const keepTimeline = 30 * 24 * time.Hour
 
 // periodics are all tasks that can be scheduled.
 func (a *App) periodics(p *parts) []periodic {
-	return []periodic{
+	all := []periodic{
 		{name: "admin_cohort.tasks.maintenance_notifier_checker", spec: tasks.Default("maintenance_notifier", time.Minute), every: "* * * * *",
 			run: p.maintenance.Notify},
 		{name: "accesses.tasks.check_expiring_accesses", spec: tasks.Default("check_expiring_accesses", 30*time.Minute),
@@ -40,13 +40,31 @@ func (a *App) periodics(p *parts) []periodic {
 				_, err := p.engine.Clean(ctx, a.opts.Clock.Now().Add(-keepTimeline))
 				return err
 			}},
+		{name: "exports.tasks.delete_exported_files", spec: tasks.Default("delete_exported_files", 2*time.Hour), run: p.export.DeleteExportedFiles},
+		{name: "accesses.tasks.sync_orbis_accesses", spec: tasks.Default("sync_orbis_accesses", 30*time.Minute), run: func(ctx context.Context) error {
+			if !a.cfg.Perimeters.OrbisEnabled {
+				return nil
+			}
+			_, err := p.access.SyncOrbis(ctx, "")
+			return err
+		}},
 	}
+	if included(a.cfg, "accesses_fhir_perimeters") {
+		all = append(all, periodic{name: "accesses_fhir_perimeters.tasks.perimeters_daily_update", spec: tasks.Default("sync_fhir_perimeters", 30*time.Minute),
+			run: func(ctx context.Context) error { _, err := p.access.SyncFromFHIR(ctx); return err }})
+	}
+	if p.careSites != nil {
+		all = append(all, periodic{name: "accesses_perimeters.tasks.perimeters_daily_update", spec: tasks.Default("sync_omop_perimeters", 30*time.Minute),
+			run: func(ctx context.Context) error { _, err := p.access.SyncFromCareSites(ctx); return err }})
+	}
+	return all
 }
 
 // handleTasks registers the handlers of the tasks that belong to no capability alone.
 func (a *App) handleTasks(p *parts) error {
 	p.engine.Handle(tasks.Notify, a.notify)
 	postman{a, p}.handle()
+	virtualCohorts{a, p}.handle()
 	for _, task := range a.periodics(p) {
 		p.engine.Handle(task.spec, func(ctx context.Context, claim engine.Claim) error {
 			if err := task.run(ctx); err != nil {

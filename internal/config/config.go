@@ -151,18 +151,22 @@ type Cohort struct {
 
 // Perimeters is the tree and what is held over it (system.md 20.5).
 type Perimeters struct {
-	Types                 []string `env:"PERIMETER_TYPES"`
-	RootID                int64    `env:"ROOT_PERIMETER_ID" envDefault:"0"`
-	ManagersLink          string   `env:"ACCESS_MANAGERS_LIST_LINK"`
-	FirstAlertDays        int      `env:"ACCESS_EXPIRY_FIRST_ALERT_IN_DAYS" envDefault:"30"`
-	SecondAlertDays       int      `env:"ACCESS_EXPIRY_SECOND_ALERT_IN_DAYS" envDefault:"2"`
-	EnableAlerts          Bool     `env:"ENABLE_ACCESS_EXPIRY_ALERTS"`
-	DefaultValidityDays   int      `env:"DEFAULT_ACCESS_VALIDITY_IN_DAYS" envDefault:"365"`
-	OrbisEnabled          Bool     `env:"ORBIS_ACCESSES_SYNC_ENABLED" envDefault:"true"`
-	SyncAccesses          Bool     `env:"SYNC_USER_ACCESSES"`
-	AdoptedRefresh        string   `env:"ADOPTED_REFRESH_SCHEDULES"`
-	SourceDatabaseURL     Secret   `env:"PERIMETERS_SOURCE_DATABASE_URL"`
-	SourceDatabaseSchemas string   `env:"PERIMETERS_SOURCE_DB_SCHEMA" envDefault:"public"`
+	Types               []string `env:"PERIMETER_TYPES"`
+	RootID              int64    `env:"ROOT_PERIMETER_ID" envDefault:"0"`
+	ManagersLink        string   `env:"ACCESS_MANAGERS_LIST_LINK"`
+	FirstAlertDays      int      `env:"ACCESS_EXPIRY_FIRST_ALERT_IN_DAYS" envDefault:"30"`
+	SecondAlertDays     int      `env:"ACCESS_EXPIRY_SECOND_ALERT_IN_DAYS" envDefault:"2"`
+	EnableAlerts        Bool     `env:"ENABLE_ACCESS_EXPIRY_ALERTS"`
+	DefaultValidityDays int      `env:"DEFAULT_ACCESS_VALIDITY_IN_DAYS" envDefault:"365"`
+	OrbisEnabled        Bool     `env:"ORBIS_ACCESSES_SYNC_ENABLED" envDefault:"true"`
+	SyncAccesses        Bool     `env:"SYNC_USER_ACCESSES"`
+	AdoptedRefresh      string   `env:"ADOPTED_REFRESH_SCHEDULES"`
+	SourceName          string   `env:"PERIMETERS_SOURCE_DB_NAME"`
+	SourceUser          string   `env:"PERIMETERS_SOURCE_DB_USER"`
+	SourcePassword      Secret   `env:"PERIMETERS_SOURCE_DB_PASSWORD"`
+	SourceHost          string   `env:"PERIMETERS_SOURCE_DB_HOST"`
+	SourcePort          string   `env:"PERIMETERS_SOURCE_DB_PORT" envDefault:"5432"`
+	SourceSchemas       string   `env:"PERIMETERS_SOURCE_DB_SCHEMA" envDefault:"public"`
 }
 
 // Exports is exporting, storing and cleaning (system.md 20.6).
@@ -306,11 +310,21 @@ func (c Config) DatabaseURL() string {
 	if d.Host == "" || d.Name == "" {
 		return ""
 	}
-	u := url.URL{Scheme: "postgres", Host: d.Host + ":" + d.Port, Path: "/" + d.Name}
-	if d.User != "" {
-		u.User = url.UserPassword(d.User, d.Password.Reveal())
+	return postgresURL(d.Host, d.Port, d.Name, d.User, d.Password, d.SSLMode)
+}
+
+// SourceURL is the database that perimeters are taken from (PERIMETERS_SOURCE_DB_*).
+func (c Config) SourceURL() string {
+	p := c.Perimeters
+	return postgresURL(p.SourceHost, p.SourcePort, p.SourceName, p.SourceUser, p.SourcePassword, c.Database.SSLMode)
+}
+
+func postgresURL(host, port, name, user string, password Secret, sslMode string) string {
+	u := url.URL{Scheme: "postgres", Host: host + ":" + port, Path: "/" + name}
+	if user != "" {
+		u.User = url.UserPassword(user, password.Reveal())
 	}
-	u.RawQuery = url.Values{"sslmode": {d.SSLMode}}.Encode()
+	u.RawQuery = url.Values{"sslmode": {sslMode}}.Encode()
 	return u.String()
 }
 
