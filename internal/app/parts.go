@@ -159,7 +159,7 @@ func (a *App) buildCohort(p *parts) error {
 
 func (a *App) buildRest(p *parts) error {
 	p.jobs = jobs.New(p.engine, p.access)
-	p.content = content.New(a.db)
+	p.content = content.New(a.db, a.opts.Clock)
 	p.requestlog = requestlog.New(a.db, a.opts.Clock, a.log)
 	p.maintenance = maintenance.NewService(maintenance.Config{Store: maintenance.NewStore(a.db), Clock: a.opts.Clock, OpensGate: p.auth.OpensGate,
 		Authenticate: p.auth.Authenticate, IsFullAdmin: p.access.IsFullAdmin, Broadcast: a.broadcastMaintenance})
