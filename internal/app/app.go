@@ -97,6 +97,9 @@ func (a *App) open(ctx context.Context) (err error) {
 
 func (a *App) close() error {
 	var errs []error
+	if a.parts != nil && a.parts.careSites != nil {
+		errs = append(errs, a.parts.careSites.Close())
+	}
 	if a.queue != nil {
 		errs = append(errs, a.queue.Close())
 	}

@@ -9,6 +9,7 @@ import (
 	"cohortflow/internal/cohort"
 	"cohortflow/internal/identity"
 	"cohortflow/internal/platform/database"
+	"cohortflow/internal/requestlog"
 )
 
 // The types of this file let one capability answer what another declares it needs.
@@ -75,4 +76,20 @@ type admins struct{ parts *parts }
 // IsFullAdmin implements identity.Admins.
 func (a admins) IsFullAdmin(ctx context.Context, username string) (bool, error) {
 	return a.parts.access.IsFullAdmin(ctx, username)
+}
+
+// logUsers shows who made a logged request.
+type logUsers struct{ store *identity.Store }
+
+// Views implements requestlog.Users.
+func (l logUsers) Views(ctx context.Context, usernames []string) (map[string]requestlog.User, error) {
+	views, err := l.store.Views(ctx, usernames)
+	if err != nil {
+		return nil, err
+	}
+	users := make(map[string]requestlog.User, len(views))
+	for name, view := range views {
+		users[name] = requestlog.User(view)
+	}
+	return users, nil
 }

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"slices"
 	"time"
 
@@ -18,7 +19,7 @@ func (a *App) buildIdentity(p *parts) (err error) {
 	p.tokens = identity.NewTokens(c.JWTKey.Reveal(), c.JWTAlgorithms, a.opts.Clock)
 	directory := identity.DirectoryConfig{Log: a.log, Client: p.http, URL: c.IdentityURL, Token: c.IdentityToken.Reveal()}
 	p.users, err = identity.NewUsers(identity.UsersConfig{DB: a.db, Store: p.store, Clock: a.opts.Clock, Passwords: passwords,
-		Profiles: profiles{p}, People: identity.NewPeople(c.IdentityHooks, directory), UsernameRegex: c.UsernameRegex, EmailRegex: c.EmailRegex})
+		Profiles: profiles{p}, Created: a.userCreated(p), People: identity.NewPeople(c.IdentityHooks, directory), UsernameRegex: c.UsernameRegex, EmailRegex: c.EmailRegex})
 	if err != nil {
 		return err
 	}
@@ -79,4 +80,17 @@ func (a *App) buildAccess(p *parts) error {
 		Alerts: bool(per.EnableAlerts), PerimeterTypes: per.Types, RootPerimeterID: per.RootID}, a.db, a.opts.Clock, a.log, peers)
 	p.access = service
 	return err
+}
+
+// userCreated gives a new user the accesses that the directory knows of, where a site wants that (SYNC_USER_ACCESSES). The
+// user is there whatever becomes of it: the nightly synchronisation comes by.
+func (a *App) userCreated(p *parts) func(ctx context.Context, username string) {
+	if !a.cfg.Perimeters.SyncAccesses {
+		return nil
+	}
+	return func(ctx context.Context, username string) {
+		if _, err := p.access.SyncOrbis(ctx, username); err != nil {
+			a.log.WarnContext(ctx, "the accesses of a new user could not be synchronised", "user", username, "error", err)
+		}
+	}
 }

@@ -37,7 +37,11 @@ func (a *App) periodics(p *parts) []periodic {
 			run: func(ctx context.Context) error { _, err := p.access.CountUsers(ctx); return err }},
 		{name: "cohortflow.tasks.clean", spec: tasks.Default("clean", 10*time.Minute), every: "30 3 * * *",
 			run: func(ctx context.Context) error {
-				_, err := p.engine.Clean(ctx, a.opts.Clock.Now().Add(-keepTimeline))
+				now := a.opts.Clock.Now()
+				if _, err := p.engine.Clean(ctx, now.Add(-keepTimeline)); err != nil {
+					return err
+				}
+				_, err := p.store.ForgetFailures(ctx, now.Add(-time.Duration(a.cfg.Auth.LoginLockMinutes)*time.Minute))
 				return err
 			}},
 		{name: "exports.tasks.delete_exported_files", spec: tasks.Default("delete_exported_files", 2*time.Hour), run: p.export.DeleteExportedFiles},

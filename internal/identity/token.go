@@ -60,8 +60,10 @@ func (t *Tokens) sign(kind, username string, life time.Duration) (string, error)
 
 // The sentences that a refresh shows (system.md 3.7).
 var (
-	ErrInvalidToken = errors.New("Token is invalid or expired") //nolint:staticcheck // the contract's sentence
-	ErrWrongType    = errors.New("Token has wrong type")        //nolint:staticcheck // the contract's sentence
+	//lint:ignore ST1005 the contract's sentence
+	ErrInvalidToken = errors.New("Token is invalid or expired")
+	//lint:ignore ST1005 the contract's sentence
+	ErrWrongType = errors.New("Token has wrong type")
 )
 
 // Access is the username of a token that opens the API: its token_type is access, or absent (minted elsewhere with the

@@ -175,7 +175,7 @@ func (u *Users) checkUnique(ctx context.Context, f *web.Fields, row User, self s
 
 // Change updates the fields that the body has; the username never changes, and a password is hashed.
 func (u *Users) Change(ctx context.Context, caller Caller, username string, body web.Object) (User, error) {
-	user, live, err := u.cfg.Store.Live(ctx, username)
+	_, live, err := u.cfg.Store.Live(ctx, username)
 	if err != nil {
 		return User{}, err
 	}
@@ -216,7 +216,7 @@ func (u *Users) Change(ctx context.Context, caller Caller, username string, body
 	if err != nil {
 		return User{}, err
 	}
-	user, _, err = u.cfg.Store.Live(ctx, username)
+	user, _, err := u.cfg.Store.Live(ctx, username)
 	return user, err
 }
 

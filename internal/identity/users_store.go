@@ -3,6 +3,7 @@ package identity
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"gorm.io/gorm"
@@ -142,7 +143,7 @@ func (s *Store) change(ctx context.Context, username string, set map[string]any)
 // Views are the live users of these names, as every representation shows them: one query.
 func (s *Store) Views(ctx context.Context, usernames []string) (map[string]UserView, error) {
 	views := map[string]UserView{}
-	if len(usernames) == 0 {
+	if usernames = slices.DeleteFunc(slices.Clone(usernames), func(name string) bool { return !storable(name) }); len(usernames) == 0 {
 		return views, nil
 	}
 	var rows []userRow

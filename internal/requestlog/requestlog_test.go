@@ -1,6 +1,7 @@
 package requestlog_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -19,6 +20,18 @@ import (
 	"cohortflow/internal/platform/web/webtest"
 	"cohortflow/internal/requestlog"
 )
+
+// users gives identity's, as app does.
+type users struct{ store *identity.Store }
+
+func (u users) Views(ctx context.Context, usernames []string) (map[string]requestlog.User, error) {
+	found, err := u.store.Views(ctx, usernames)
+	views := map[string]requestlog.User{}
+	for name, view := range found {
+		views[name] = requestlog.User(view)
+	}
+	return views, err
+}
 
 // setup has the logs API and a route that is logged.
 func setup(t *testing.T, db *database.DB) *webtest.Client {
@@ -47,7 +60,7 @@ func setup(t *testing.T, db *database.DB) *webtest.Client {
 	}
 	table := web.Table{{Method: "POST", Path: "/things/:id/", Out: struct{}{}, For: web.Anyone, View: "views.Things", Action: "create", Do: do},
 		{Method: "POST", Path: "/unlogged/", Out: struct{}{}, For: web.Anyone, Do: do}}
-	return webtest.New(t, webtest.Tables{table, log.Table()}, webtest.Callers(func(c *gin.Context, name string) {
+	return webtest.New(t, webtest.Tables{table, log.Table(users{identity.NewStore(db)})}, webtest.Callers(func(c *gin.Context, name string) {
 		identity.Remember(c, identity.Caller{Username: name, RealUsername: name})
 	}), webtest.Authorize(func(_ *gin.Context, name string, who web.Who) error {
 		switch {

@@ -2,6 +2,7 @@ package requestlog
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"net/http"
 	"strconv"
@@ -9,31 +10,46 @@ import (
 
 	"github.com/gin-gonic/gin"
 
-	"cohortflow/internal/identity"
 	"cohortflow/internal/platform/fault"
 	"cohortflow/internal/platform/web"
 )
 
+// User is a user as every representation shows one (system.md 5.1); the two last are display names.
+type User struct {
+	Username    string  `json:"username"`
+	Firstname   *string `json:"firstname"`
+	Lastname    *string `json:"lastname"`
+	Email       *string `json:"email"`
+	DisplayName string  `json:"display_name"`
+	CreatedBy   *string `json:"created_by"`
+	UpdatedBy   *string `json:"updated_by"`
+}
+
+// Users finds the live users of these names, by name; app takes them from identity.
+type Users interface {
+	Views(ctx context.Context, usernames []string) (map[string]User, error)
+}
+
 // View is a row as the API shows it (system.md 6.2).
 type View struct {
-	ID                 int64              `json:"id"`
-	UserDetails        *identity.UserView `json:"user_details"`
-	UsernamePersistent *string            `json:"username_persistent"`
-	RequestedAt        web.Datetime       `json:"requested_at"`
-	ResponseMs         int64              `json:"response_ms"`
-	Path               string             `json:"path"`
-	View               *string            `json:"view"`
-	ViewMethod         *string            `json:"view_method"`
-	RemoteAddr         *string            `json:"remote_addr"`
-	Host               string             `json:"host"`
-	Method             string             `json:"method"`
-	UserAgent          string             `json:"user_agent"`
-	QueryParams        *string            `json:"query_params"`
-	Data               *string            `json:"data"`
-	Response           *string            `json:"response"`
-	Errors             *string            `json:"errors"`
-	StatusCode         *int               `json:"status_code"`
-	User               *string            `json:"user"`
+	ID                 int64        `json:"id"`
+	UserDetails        *User        `json:"user_details"`
+	UsernamePersistent *string      `json:"username_persistent"`
+	RequestedAt        web.Datetime `json:"requested_at"`
+	ResponseMs         int64        `json:"response_ms"`
+	Path               string       `json:"path"`
+	View               *string      `json:"view"`
+	ViewMethod         *string      `json:"view_method"`
+	RemoteAddr         *string      `json:"remote_addr"`
+	Host               string       `json:"host"`
+	Method             string       `json:"method"`
+	UserAgent          string       `json:"user_agent"`
+	QueryParams        *string      `json:"query_params"`
+	Data               *string      `json:"data"`
+	Response           *string      `json:"response"`
+	Errors             *string      `json:"errors"`
+	StatusCode         *int         `json:"status_code"`
+	User               *string      `json:"user"`
 }
 
 // Item is a row of the list.
@@ -58,8 +74,14 @@ func address(stored *string) *string {
 	return &text
 }
 
+type routes struct {
+	log   *Log
+	users Users
+}
+
 // Table is reading the rows (contract: system.md 6.2).
-func (l *Log) Table() web.Table {
+func (l *Log) Table(users Users) web.Table {
+	r := routes{l, users}
 	text := func(doc string, names ...string) (params []web.Param) {
 		for _, n := range names {
 			params = append(params, web.Param{Name: n, Type: "string", Doc: doc})
@@ -73,33 +95,33 @@ func (l *Log) Table() web.Table {
 		web.Param{Name: "response_ms_min", Type: "number"}, web.Param{Name: "response_ms_max", Type: "number"}, web.Param{Name: "id", Type: "number"},
 		web.Param{Name: "ordering", Type: "string", Doc: "requested_at"})
 	return web.Table{
-		{Method: "GET", Path: "/logs/", Summary: "List logged requests", Tag: "request logs", Query: params, Paged: web.ByPage, Out: web.PageOf[Item]{}, For: web.FullAdmin, Do: l.list},
-		{Method: "GET", Path: "/logs/:id/", Summary: "One logged request", Tag: "request logs", Out: View{}, For: web.FullAdmin, Do: l.retrieve},
+		{Method: "GET", Path: "/logs/", Summary: "List logged requests", Tag: "request logs", Query: params, Paged: web.ByPage, Out: web.PageOf[Item]{}, For: web.FullAdmin, Do: r.list},
+		{Method: "GET", Path: "/logs/:id/", Summary: "One logged request", Tag: "request logs", Out: View{}, For: web.FullAdmin, Do: r.retrieve},
 	}
 }
 
-func (l *Log) list(c *gin.Context) error {
+func (r routes) list(c *gin.Context) error {
 	page, err := web.NumberedPage(c)
 	if err != nil {
 		return err
 	}
-	f, err := l.filterOf(c)
+	f, err := r.filterOf(c)
 	if err != nil {
 		return err
 	}
-	rows, total, page, err := l.List(c.Request.Context(), f, page)
+	rows, total, page, err := r.log.List(c.Request.Context(), f, page)
 	if err != nil {
 		return err
 	}
-	users, err := identity.NewStore(l.db).Views(c.Request.Context(), usernames(rows))
+	users, err := r.users.Views(c.Request.Context(), usernames(rows))
 	if err != nil {
 		return err
 	}
 	items := make([]Item, len(rows))
-	for i, r := range rows {
-		items[i] = Item{View: viewOf(r), RelatedNames: relatedNames(r.Response)}
-		if r.UsernamePersistent != nil {
-			if u, live := users[*r.UsernamePersistent]; live {
+	for i, row := range rows {
+		items[i] = Item{View: viewOf(row), RelatedNames: relatedNames(row.Response)}
+		if row.UsernamePersistent != nil {
+			if u, live := users[*row.UsernamePersistent]; live {
 				items[i].UserDetails = &u
 			}
 		}
@@ -117,7 +139,7 @@ func usernames(rows []Row) (names []string) {
 	return names
 }
 
-func (l *Log) filterOf(c *gin.Context) (Filter, error) {
+func (r routes) filterOf(c *gin.Context) (Filter, error) {
 	q := web.QueryOf(c)
 	f := Filter{After: q.Time("requested_at_after"), Before: q.Time("requested_at_before"), MinMs: q.Number("response_ms_min"), MaxMs: q.Number("response_ms_max"),
 		ID: q.Number("id"), RemoteAddr: q.Text("remote_addr"), Search: q.Search(), Order: q.Ordering("requested_at"),
@@ -138,11 +160,11 @@ func (l *Log) filterOf(c *gin.Context) (Filter, error) {
 		f.Statuses = append(f.Statuses, int32(n))
 	}
 	if name := q.Text("user"); name != "" {
-		_, live, err := identity.NewStore(l.db).Live(c.Request.Context(), name)
+		found, err := r.users.Views(c.Request.Context(), []string{name})
 		if err != nil {
 			return Filter{}, err
 		}
-		if !live {
+		if len(found) == 0 {
 			q.Refuse("user", web.NoSuchChoice)
 		}
 		f.Exact["user_id"] = name
@@ -150,12 +172,12 @@ func (l *Log) filterOf(c *gin.Context) (Filter, error) {
 	return f, q.Err()
 }
 
-func (l *Log) retrieve(c *gin.Context) error {
+func (r routes) retrieve(c *gin.Context) error {
 	id, err := strconv.ParseInt(c.Param("id"), 10, 32)
 	if err != nil {
 		return fault.NotFound{}
 	}
-	row, err := l.Get(c.Request.Context(), id)
+	row, err := r.log.Get(c.Request.Context(), id)
 	if err != nil {
 		return err
 	}
