@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -126,7 +127,7 @@ func (s *Service) Table() web.Table {
 		{Method: "GET", Path: "/exports/:uuid/logs/", Summary: "What the export API says about the job of an export", Tag: tag, Out: map[string]any{},
 			For: web.FullAdmin, Do: r.logs},
 	}
-	return append(append(table, r.lookups()...), r.datalabs()...)
+	return slices.Concat(table, r.lookups(), r.stats(), r.datalabs())
 }
 
 // day is how far a bare day, as an upper bound, reaches.
