@@ -26,7 +26,7 @@ const (
 	other = `{"resourceType":"Observation","id":"o3","subject":{"reference":"Patient/p9"}}`
 )
 
-func hospital() *source {
+func twoPatients() *source {
 	return &source{resources: map[string][]string{"Patient": {ada, bob}, "Observation": {hb, crp, other}}}
 }
 
@@ -55,7 +55,7 @@ func unzip(t *testing.T, content []byte) map[string][]byte {
 
 func TestCSVHoldsWhatFHIRSays(t *testing.T) {
 	t.Parallel()
-	files, rows := written(t, hospital(), plan{format: "csv", person: tableOf(t, "person", "person_id", "family", "given", "active", "death_datetime"),
+	files, rows := written(t, twoPatients(), plan{format: "csv", person: tableOf(t, "person", "person_id", "family", "given", "active", "death_datetime"),
 		others: []planned{tableOf(t, "measurement", "measurement_id", "person_id", "code", "label", "value"), tableOf(t, "care_site", "care_site_id")}})
 	require.EqualValues(t, 5, rows)
 	require.Len(t, files, 3)
@@ -87,7 +87,7 @@ func TestCSVAgreesWithTheStandardLibrary(t *testing.T) {
 func TestXLSXReopened(t *testing.T) {
 	t.Parallel()
 	long := `{"resourceType":"Observation","id":"long","valueString":"` + strings.Repeat("é", 40_000) + `"}`
-	s := hospital()
+	s := twoPatients()
 	s.resources["Observation"] = append(s.resources["Observation"], long)
 	files, _ := written(t, s, plan{format: "xlsx", name: "ada_20260314", person: tableOf(t, "person", "person_id", "family", "given", "active"),
 		others: []planned{tableOf(t, "measurement", "measurement_id", "label", "value"), tableOf(t, "questionnaireresponse__item__answer")}})
@@ -152,7 +152,7 @@ func TestTitles(t *testing.T) {
 func TestGroupedTablesAreJoinedWithPersons(t *testing.T) {
 	t.Parallel()
 	for _, format := range []string{"csv", "xlsx"} {
-		s := hospital()
+		s := twoPatients()
 		files, rows := written(t, s, plan{format: format, name: "all", grouped: true, person: tableOf(t, "person", "person_id", "gender"),
 			others: []planned{tableOf(t, "measurement", "measurement_id"), tableOf(t, "care_site", "care_site_id")}})
 		require.EqualValues(t, 4, rows)
@@ -168,7 +168,7 @@ func TestTablesOfASubsetKeepToThePersons(t *testing.T) {
 	t.Parallel()
 	measurement := tableOf(t, "measurement", "measurement_id")
 	measurement.relate = "only-p2"
-	files, rows := written(t, hospital(), plan{format: "csv", person: tableOf(t, "person", "person_id"), others: []planned{measurement}})
+	files, rows := written(t, twoPatients(), plan{format: "csv", person: tableOf(t, "person", "person_id"), others: []planned{measurement}})
 	require.EqualValues(t, 3, rows)
 	require.Equal(t, "measurement_id\no2\n", string(files["measurement.csv"]))
 }
