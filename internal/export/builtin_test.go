@@ -290,3 +290,13 @@ func TestWritingStopsWhenItsContextEnds(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 	require.Less(t, heard, 20)
 }
+
+// The reader bets on the order of members; a resource with another one is read all the same.
+func TestMembersComeInAnyOrder(t *testing.T) {
+	t.Parallel()
+	s := &source{resources: map[string][]string{"Patient": {
+		`{"id":"1","gender":"f","birthDate":"b"}`, `{"id":"2","gender":"f","birthDate":"b"}`, `{"gender":"m","id":"3"}`, `{ "birthDate" : "x" , "id" : "4" }`,
+		`{"id":"5"}`, `{"i":"6","genders":"no","id":"6"}`, `{}`, `{"id":"7","gender":null,"birthDate":["y","z"]}`, `{"id":"8","gender":"f","birthDate":"b"}`}}}
+	files, _ := written(t, s, plan{format: "csv", person: tableOf(t, "person", "person_id", "gender", "birth_date")})
+	require.Equal(t, "person_id,gender,birth_date\n1,f,b\n2,f,b\n3,m,\n4,,x\n5,,\n6,,\n,,\n7,,y\n8,f,b\n", string(files["person.csv"]))
+}
