@@ -93,6 +93,8 @@ func (e *Engine) claimBatch(items []*claimItem) {
 	}
 }
 
+// claimTogether claims by key. Its condition on due_at is a CASE so that no planner takes the index on it, which is short
+// until there is a backlog, and then all of it would be read for each claim.
 func (e *Engine) claimTogether(items []*claimItem) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(items[0].ctx), commitTimeout)
 	defer cancel()
@@ -109,7 +111,7 @@ func (e *Engine) claimTogether(items []*claimItem) error {
 	}
 	now := e.cfg.Clock.Now()
 	err := query(e.write(ctx), `UPDATE engine_task SET lease_owner = r.lease, attempt = engine_task.attempt + 1, lease_until = ?
-		FROM {rows} WHERE engine_task.id = r.id AND engine_task.dead_at IS NULL AND engine_task.due_at <= ?
+		FROM {rows} WHERE engine_task.id = r.id AND CASE WHEN engine_task.dead_at IS NULL THEN engine_task.due_at END <= ?
 			AND (engine_task.lease_until IS NULL OR engine_task.lease_until <= ?)
 		RETURNING engine_task.lease_owner, engine_task.id, engine_task.name, engine_task.payload, engine_task.queue,
 			engine_task.attempt, engine_task.due_at, engine_task.job_id IS NOT NULL,
@@ -176,8 +178,10 @@ func (e *Engine) Done(ctx context.Context, claim Claim) error {
 	return err
 }
 
+// settle commits even if ctx has ended meanwhile, by a shutdown or the time limit: the work is done, and the row knows whether
+// the lease is still ours.
 func (e *Engine) settle(ctx context.Context, claim Claim, s *step) (Result, error) {
-	err := e.commit(&commitItem{ctx: ctx, step: s})
+	err := e.commit(&commitItem{ctx: context.WithoutCancel(ctx), step: s})
 	if err == nil && !s.keep {
 		claim.ended.Store(true)
 	}

@@ -10,17 +10,26 @@
 // mechanism that brings them back.
 //
 //	table.go          states and moves as values, and what a sound table is
-//	engine.go         configuration, kinds, subscriptions
+//	job.go            jobs, events, changes, results
+//	engine.go         configuration, kinds, handlers, subscriptions
+//	open.go           new jobs, and tasks of no job
 //	transition.go     the one function that changes a job
+//	writes.go         what a transition writes, table by table
+//	recordset.go      a batch of rows as one parameter
 //	committer.go      concurrent callers share a commit
-//	claim.go          the lease of an owed task: claim, renew, settle, postpone, fail, release
+//	claim.go          the lease of an owed task: claim, renew, settle, postpone, give back
 //	worker.go         runs handlers under a lease
+//	wake.go           wake-ups, at once or after the HTTP answer
 //	relay.go          wakes workers for what is due and held by nobody
 //	watchdog.go       deadlines and silence
 //	secrets.go        what a job needs of its caller, sealed
 //	notifications.go  one message per job, outcome and channel
 //	ticks.go          one run per tick of a schedule, however many schedulers
-//	timeline.go       listing, timeline, following it by number, operators' actions
+//	timeline.go       listing jobs and their timeline; follow.go reads it by number
+//	operators.go      cancel, retry, revive, figures, cleaning
+//
+// Locks are always taken in one order: jobs by id, then their tasks. Leases are compared with the clocks of the processes,
+// which therefore must agree to within a second or so (NTP).
 package engine
 
 import (
@@ -131,7 +140,7 @@ func New(cfg Config, kinds ...Kind) (*Engine, error) {
 		writers = 1 // it has one connection for writing
 	}
 	e.commits = newBatcher(writers, batchSize, e.commitBatch)
-	e.claims = newBatcher(writers, batchSize, e.claimBatch)
+	e.claims = newBatcher(1, batchSize, e.claimBatch)
 	e.waker = newWaker(e)
 	return e, nil
 }

@@ -22,8 +22,9 @@ const grace = 500 * time.Millisecond
 type Redis interface {
 	// Fresh tells whether Redis lost everything since the last Prime, or never was primed.
 	Fresh(ctx context.Context) (bool, error)
-	// Prime makes an emptied Redis usable again (the set of queue names) and notes that everything owed has been sent.
+	// Register makes the queues' names known to it again.
 	Register(ctx context.Context) error
+	// Prime notes that everything owed has been sent to it.
 	Prime(ctx context.Context) error
 }
 

@@ -112,13 +112,6 @@ func (w *writes) seal(jobID string, plain []byte) {
 }
 
 func (w *writes) flushSecrets(tx *database.Tx) error {
-	forget := w.forget
-	for _, s := range w.secrets {
-		forget = append(forget, idRow{s.JobID}) // the new one replaces it
-	}
-	if err := exec(tx, `DELETE FROM engine_secret WHERE job_id IN (SELECT r.id FROM {rows})`, "id uuid", forget); err != nil {
-		return err
-	}
 	for i := range w.secrets {
 		s := &w.secrets[i]
 		var err error

@@ -35,7 +35,6 @@ const (
 	CancelAsked EventName = "cancel_asked" // its owner or an operator wants it to end (Engine.Cancel)
 	RetryAsked  EventName = "retry_asked"  // its owner or an operator wants another try (Engine.Retry)
 	Deleted     EventName = "deleted"      // its subject was deleted
-	Heard       EventName = "heard"        // written by nobody: see Engine.Heard
 )
 
 // DeadlineName names a configured length of time (contract decision 29).
@@ -185,7 +184,7 @@ func (t Table) Check(initial State) error {
 		}
 		for _, event := range sortedKeys(rule.On) {
 			m := rule.On[event]
-			if event == Opened || event == Heard {
+			if event == Opened {
 				fault(s, "%s cannot be in a table", event)
 			}
 			if _, known := t[m.To]; !known {

@@ -44,6 +44,8 @@ const (
 	wakeTimeout  = time.Second     // for all wake-ups of one commit
 	restAfterErr = time.Second     // Redis failed: leave it alone for that long, the relay comes back to it
 	remembered   = 5 * time.Second // a wake-up that was sent is not sent again by this process for that long
+	// maxRemembered bounds the memory of wake-ups. Forgetting one costs a call that Redis answers with a conflict.
+	maxRemembered = 50_000
 )
 
 // waker sends wake-ups. That one fails is not an error of anybody: the task is a row, the relay finds it.
@@ -105,6 +107,9 @@ func (k *waker) send(ctx context.Context, q Waker, w wakeUp) error {
 	if err != nil {
 		k.down = time.Now().Add(restAfterErr)
 		return err
+	}
+	if len(k.sent) >= maxRemembered { // a process without a relay never asks for them
+		clear(k.sent)
 	}
 	k.sent[id] = time.Now()
 	return nil

@@ -164,32 +164,65 @@ func (w *writes) task(s *step, row taskRow, due time.Time) string {
 	return row.ID
 }
 
-// flush writes everything that was noted.
+// flush writes everything that was noted: on PostgreSQL in one statement (round trips are what a transition costs), besides
+// the rare notifications and secrets; on SQLite, where a round trip costs nothing, part by part.
 func (w *writes) flush(ctx context.Context, tx *database.Tx) error {
-	for _, part := range []struct {
-		what  string
-		write func(*database.Tx) error
-	}{
-		{"open jobs", w.flushOpened}, {"update jobs", w.flushJobs}, {"write the timeline", w.flushEvents},
-		{"drop what is no longer owed", w.flushReplaced}, {"write notifications", w.flushNotices},
-		{"owe tasks", w.flushTasks}, {"keep secrets", w.flushSecrets},
-	} {
-		if err := part.write(tx); err != nil {
-			return fmt.Errorf("%s: %w", part.what, err)
+	if err := w.flushNotices(tx); err != nil { // they owe tasks
+		return fmt.Errorf("write notifications: %w", err)
+	}
+	var together parts
+	for _, part := range []func(*parts, database.Dialect) error{w.openedPart, w.jobsPart, w.replacedPart, w.tasksPart, w.forgetPart} {
+		if err := part(&together, dialect(tx)); err != nil {
+			return err
 		}
+	}
+	if err := w.flushEvents(tx, together); err != nil {
+		return fmt.Errorf("write jobs, tasks and timeline: %w", err)
+	}
+	for _, k := range w.waking {
+		if k.step != nil {
+			k.step.effects.wake = append(k.step.effects.wake, k.wake)
+		}
+	}
+	if err := w.flushSecrets(tx); err != nil {
+		return fmt.Errorf("keep secrets: %w", err)
 	}
 	return nil
 }
 
-func (w *writes) flushOpened(tx *database.Tx) error {
+// flushEvents writes the timeline, and with it the other parts.
+func (w *writes) flushEvents(tx *database.Tx, others parts) error {
+	if len(w.events) == 0 {
+		return others.exec(tx)
+	}
+	const columns = `job_id, kind, subject, owner, at, actor, event, from_state, to_state, attempt, applied, detail`
+	if err := add(&others, dialect(tx), `INSERT INTO engine_event (`+columns+`) SELECT `+columns+` FROM {rows} RETURNING id`, eventTypes, w.events); err != nil {
+		return err
+	}
+	last := int64(0)
+	err := others.query(tx, func(scan func(...any) error) error {
+		var id int64
+		if err := scan(&id); err != nil {
+			return err
+		}
+		last = max(last, id)
+		return nil
+	})
+	for _, s := range w.owners {
+		s.root().effects.event = max(s.root().effects.event, last)
+	}
+	return err
+}
+
+func (w *writes) openedPart(p *parts, d database.Dialect) error {
 	rows := make([]jobRow, len(w.opened))
 	for i, j := range w.opened {
 		rows[i] = rowOf(j)
 	}
-	return exec(tx, `INSERT INTO engine_job (`+jobColumns+`) SELECT `+jobColumns+` FROM {rows}`, jobTypes, rows)
+	return add(p, d, `INSERT INTO engine_job (`+jobColumns+`) SELECT `+jobColumns+` FROM {rows}`, jobTypes, rows)
 }
 
-func (w *writes) flushJobs(tx *database.Tx) error {
+func (w *writes) jobsPart(p *parts, d database.Dialect) error {
 	type row struct {
 		ID         string `json:"id"`
 		State      State  `json:"state"`
@@ -205,50 +238,32 @@ func (w *writes) flushJobs(tx *database.Tx) error {
 		j := c.After
 		rows[i] = row{j.ID, j.State, j.ExternalID, stampPtr(j.Deadline), stamp(j.HeardAt), j.Reason, j.Version, stampPtr(j.EndedAt)}
 	}
-	return exec(tx, `UPDATE engine_job SET state = r.state, external_id = r.external_id, deadline = r.deadline, heard_at = r.heard_at,
+	return add(p, d, `UPDATE engine_job SET state = r.state, external_id = r.external_id, deadline = r.deadline, heard_at = r.heard_at,
 		reason = r.reason, version = r.version, updated_at = r.heard_at, ended_at = r.ended_at FROM {rows} WHERE engine_job.id = r.id`,
 		`id uuid, state text, external_id text, deadline timestamptz, heard_at timestamptz, reason text, version bigint, ended_at timestamptz`, rows)
 }
 
-func (w *writes) flushEvents(tx *database.Tx) error {
-	const columns = `job_id, kind, subject, owner, at, actor, event, from_state, to_state, attempt, applied, detail`
-	last := int64(0)
-	err := query(tx, `INSERT INTO engine_event (`+columns+`) SELECT `+columns+` FROM {rows} RETURNING id`, eventTypes, w.events,
-		func(scan func(...any) error) error {
-			var id int64
-			if err := scan(&id); err != nil {
-				return err
-			}
-			last = max(last, id)
-			return nil
-		})
-	for _, s := range w.owners {
-		s.root().effects.event = max(s.root().effects.event, last)
-	}
-	return err
-}
-
-// flushReplaced deletes owed tasks that nobody holds. A task that is running is left to its worker: it is settled soon, and
+// replacedPart deletes owed tasks that nobody holds. A task that is running is left to its worker: it is settled soon, and
 // its event meets the table like any late one.
-func (w *writes) flushReplaced(tx *database.Tx) error {
-	return exec(tx, `DELETE FROM engine_task WHERE id IN (SELECT t.id FROM {rows} JOIN engine_task t ON t.job_id = r.job_id
+func (w *writes) replacedPart(p *parts, d database.Dialect) error {
+	return add(p, d, `DELETE FROM engine_task WHERE id IN (SELECT t.id FROM {rows} JOIN engine_task t ON t.job_id = r.job_id
 			AND ((r.name = '' AND t.dead_at IS NULL) OR t.name = r.name)
 		WHERE t.lease_until IS NULL OR t.lease_until <= ?)`, "job_id uuid, name text", w.replace, w.now)
 }
 
-func (w *writes) flushTasks(tx *database.Tx) error {
+func (w *writes) tasksPart(p *parts, d database.Dialect) error {
 	const columns = `id, name, job_id, payload, queue, due_at, created_at`
-	err := exec(tx, `INSERT INTO engine_task (`+columns+`, attempt, lease_owner, last_error) SELECT `+columns+`, 0, '', '' FROM {rows}`,
+	return add(p, d, `INSERT INTO engine_task (`+columns+`, attempt, lease_owner, last_error) SELECT `+columns+`, 0, '', '' FROM {rows}`,
 		taskTypes, w.tasks)
-	if err != nil {
-		return err
+}
+
+// forgetPart deletes secrets: those of ended jobs, and those that new ones replace.
+func (w *writes) forgetPart(p *parts, d database.Dialect) error {
+	forget := w.forget
+	for _, s := range w.secrets {
+		forget = append(forget, idRow{s.JobID})
 	}
-	for _, k := range w.waking {
-		if k.step != nil {
-			k.step.effects.wake = append(k.step.effects.wake, k.wake)
-		}
-	}
-	return nil
+	return add(p, d, `DELETE FROM engine_secret WHERE job_id IN (SELECT r.id FROM {rows})`, "id uuid", forget)
 }
 
 // encodePayload is the payload of a task of no job.

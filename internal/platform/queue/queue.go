@@ -97,6 +97,17 @@ func (c *Client) dial() (redis.UniversalClient, error) {
 	return redis.NewUniversalClient(opts), nil
 }
 
+// RedirectLog hands what go-redis logs to ours. It keeps its logger in a global variable: the main function calls this once,
+// nothing else does.
+func RedirectLog(log *slog.Logger) { redis.SetLogger(redisLog{log}) }
+
+// redisLog logs failed connections; they are expected while Redis is down, and callers get errors besides.
+type redisLog struct{ log *slog.Logger }
+
+func (l redisLog) Printf(_ context.Context, format string, v ...any) {
+	l.log.Debug("redis: " + fmt.Sprintf(format, v...))
+}
+
 // Redis is the connection, for what else is kept there for speed: pub/sub, caches.
 func (c *Client) Redis() redis.UniversalClient { return c.redis }
 
