@@ -26,7 +26,7 @@ type routes struct{ service *Service }
 func (s *Service) Table() web.Table {
 	r := routes{s}
 	table := web.Table{
-		{Method: http.MethodGet, Path: "/accesses/", Summary: "What lies below", Tag: tag, Out: index{}, For: web.AnyUser, Do: r.index},
+		web.Root("/accesses/", tag, "rights", "accesses", "roles", "profiles", "perimeters"),
 		{Method: http.MethodGet, Path: "/accesses/rights/", Summary: "Rights by category", Tag: tag, Out: []categoryView{},
 			For: web.AnyUser, Do: r.categories},
 		{Method: http.MethodGet, Path: "/accesses/rights/:id/", Summary: "One right", Tag: tag, Out: rightView{}, For: web.AnyUser, Do: r.right},
@@ -112,21 +112,6 @@ func pathID(c *gin.Context, name string) (int64, error) {
 		return 0, fault.NotFound{}
 	}
 	return id, nil
-}
-
-// index lists the absolute addresses of the resources.
-type index struct {
-	Rights     string `json:"rights"`
-	Accesses   string `json:"accesses"`
-	Roles      string `json:"roles"`
-	Profiles   string `json:"profiles"`
-	Perimeters string `json:"perimeters"`
-}
-
-func (r routes) index(c *gin.Context) error {
-	at := func(name string) string { return web.Origin(c) + "/accesses/" + name + "/" }
-	web.JSON(c, http.StatusOK, index{at("rights"), at("accesses"), at("roles"), at("profiles"), at("perimeters")})
-	return nil
 }
 
 func (r routes) categories(c *gin.Context) error {

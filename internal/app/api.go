@@ -17,18 +17,10 @@ func (a *App) tables() web.Table {
 	p := a.parts
 	var all web.Table
 	for _, t := range []web.Table{p.identity.Table(), p.users.Table(), p.access.Table(), p.cohort.Table(), p.export.Table(), p.jobs.Table(),
-		p.maintenance.Table(), p.content.Table(), p.notes.Table(), p.requestlog.Table(logUsers{p.store}), web.NoCache(), roots()} {
+		p.maintenance.Table(), p.content.Table(), p.notes.Table(), p.requestlog.Table(logUsers{p.store}), web.NoCache()} {
 		all = append(all, t...)
 	}
 	return all
-}
-
-// roots are the lists of what there is under a prefix (system.md 2.1).
-func roots() web.Table {
-	return web.Table{
-		web.Root("/accesses/", "accesses", "rights", "accesses", "roles", "profiles", "perimeters"),
-		web.Root("/cohort/", "cohort", "folders", "requests", "request-query-snapshots", "dated-measures", "cohorts", "fhir-filters", "feasibility-studies", "refresh-schedules"),
-	}
 }
 
 // buildAPI makes the HTTP server, with everything that is not in the route table: health, documentation, websocket.

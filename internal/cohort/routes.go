@@ -16,26 +16,13 @@ type api struct{ *Service }
 // is the first id of a path, nested the second.
 func (s *Service) Table() web.Table {
 	a := &api{s}
-	t := web.Table{{Method: http.MethodGet, Path: "/cohort/", Summary: "Index of the resources", Tag: "cohort",
-		Out: map[string]string{}, For: web.AnyUser, Do: a.index}}
+	t := web.Table{web.Root("/cohort/", "cohort", "folders", "requests", "request-query-snapshots", "dated-measures", "cohorts", "fhir-filters",
+		"feasibility-studies", "refresh-schedules")}
 	for _, part := range []web.Table{a.folderRoutes(), a.requestRoutes(), a.snapshotRoutes(),
 		a.measureRoutes(), a.cohortRoutes(), a.filterRoutes(), a.studyRoutes(), a.scheduleRoutes()} {
 		t = append(t, part...)
 	}
 	return t
-}
-
-// resources are the lists that the index names, in its order.
-var resources = []string{"folders", "requests", "request-query-snapshots", "dated-measures", "cohorts", "fhir-filters",
-	"feasibility-studies", "refresh-schedules"}
-
-func (a *api) index(c *gin.Context) error {
-	links := map[string]string{}
-	for _, name := range resources {
-		links[name] = web.Origin(c) + "/cohort/" + name + "/"
-	}
-	web.JSON(c, http.StatusOK, links)
-	return nil
 }
 
 // Query parameters that several lists share.

@@ -26,7 +26,7 @@ const (
 	other = `{"resourceType":"Observation","id":"o3","subject":{"reference":"Patient/p9"}}`
 )
 
-func hospital() *source {
+func twoPatients() *source {
 	return &source{resources: map[string][]string{"Patient": {ada, bob}, "Observation": {hb, crp, other}}}
 }
 
@@ -55,7 +55,7 @@ func unzip(t *testing.T, content []byte) map[string][]byte {
 
 func TestCSVHoldsWhatFHIRSays(t *testing.T) {
 	t.Parallel()
-	files, rows := written(t, hospital(), plan{format: "csv", person: tableOf(t, "person", "person_id", "family", "given", "active", "death_datetime"),
+	files, rows := written(t, twoPatients(), plan{format: "csv", person: tableOf(t, "person", "person_id", "family", "given", "active", "death_datetime"),
 		others: []planned{tableOf(t, "measurement", "measurement_id", "person_id", "code", "label", "value"), tableOf(t, "care_site", "care_site_id")}})
 	require.EqualValues(t, 5, rows)
 	require.Len(t, files, 3)
@@ -87,7 +87,7 @@ func TestCSVAgreesWithTheStandardLibrary(t *testing.T) {
 func TestXLSXReopened(t *testing.T) {
 	t.Parallel()
 	long := `{"resourceType":"Observation","id":"long","valueString":"` + strings.Repeat("é", 40_000) + `"}`
-	s := hospital()
+	s := twoPatients()
 	s.resources["Observation"] = append(s.resources["Observation"], long)
 	files, _ := written(t, s, plan{format: "xlsx", name: "ada_20260314", person: tableOf(t, "person", "person_id", "family", "given", "active"),
 		others: []planned{tableOf(t, "measurement", "measurement_id", "label", "value"), tableOf(t, "questionnaireresponse__item__answer")}})
@@ -152,7 +152,7 @@ func TestTitles(t *testing.T) {
 func TestGroupedTablesAreJoinedWithPersons(t *testing.T) {
 	t.Parallel()
 	for _, format := range []string{"csv", "xlsx"} {
-		s := hospital()
+		s := twoPatients()
 		files, rows := written(t, s, plan{format: format, name: "all", grouped: true, person: tableOf(t, "person", "person_id", "gender"),
 			others: []planned{tableOf(t, "measurement", "measurement_id"), tableOf(t, "care_site", "care_site_id")}})
 		require.EqualValues(t, 4, rows)
@@ -168,7 +168,7 @@ func TestTablesOfASubsetKeepToThePersons(t *testing.T) {
 	t.Parallel()
 	measurement := tableOf(t, "measurement", "measurement_id")
 	measurement.relate = "only-p2"
-	files, rows := written(t, hospital(), plan{format: "csv", person: tableOf(t, "person", "person_id"), others: []planned{measurement}})
+	files, rows := written(t, twoPatients(), plan{format: "csv", person: tableOf(t, "person", "person_id"), others: []planned{measurement}})
 	require.EqualValues(t, 3, rows)
 	require.Equal(t, "measurement_id\no2\n", string(files["measurement.csv"]))
 }
@@ -289,4 +289,14 @@ func TestWritingStopsWhenItsContextEnds(t *testing.T) {
 	_, err := x.write(ctx, plan{format: "csv", person: tableOf(t, "person")}, io.Discard, noon)
 	require.ErrorIs(t, err, context.Canceled)
 	require.Less(t, heard, 20)
+}
+
+// The reader bets on the order of members; a resource with another one is read all the same.
+func TestMembersComeInAnyOrder(t *testing.T) {
+	t.Parallel()
+	s := &source{resources: map[string][]string{"Patient": {
+		`{"id":"1","gender":"f","birthDate":"b"}`, `{"id":"2","gender":"f","birthDate":"b"}`, `{"gender":"m","id":"3"}`, `{ "birthDate" : "x" , "id" : "4" }`,
+		`{"id":"5"}`, `{"i":"6","genders":"no","id":"6"}`, `{}`, `{"id":"7","gender":null,"birthDate":["y","z"]}`, `{"id":"8","gender":"f","birthDate":"b"}`}}}
+	files, _ := written(t, s, plan{format: "csv", person: tableOf(t, "person", "person_id", "gender", "birth_date")})
+	require.Equal(t, "person_id,gender,birth_date\n1,f,b\n2,f,b\n3,m,\n4,,x\n5,,\n6,,\n,,\n7,,y\n8,f,b\n", string(files["person.csv"]))
 }

@@ -271,7 +271,7 @@ func (s *Service) checkRights(ctx context.Context, username string, r request, s
 		}
 		ids := perimetersOf(sources[*t.source])
 		if len(ids) == 0 { // decision 7: a cohort of nobody knows where gives no rights
-			perimeters, seen = nil, map[string]bool{}
+			perimeters = nil
 			break
 		}
 		for _, id := range ids {

@@ -1,7 +1,6 @@
 package export
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/goccy/go-yaml"
@@ -31,12 +30,13 @@ func (c contents) source(t Table) string {
 	return c.groups[*t.CohortResultSourceID]
 }
 
+// What makes an export impossible, worded for people.
 var (
-	errNoPerson    = errors.New("Missing person table from export")
-	errTwoPersons  = errors.New("The export has more than one person table")
-	errNoGroup     = errors.New("The person table has no source cohort")
-	errNoPseudo    = errors.New("A pseudonymised export needs a datalab")
-	errNoDirectory = errors.New("No directory is configured for exports of this format")
+	errNoPerson    = &failure{text: "Missing person table from export"}
+	errTwoPersons  = &failure{text: "The export has more than one person table"}
+	errNoGroup     = &failure{text: "The person table has no source cohort"}
+	errNoPseudo    = &failure{text: "A pseudonymised export needs a datalab"}
+	errNoDirectory = &failure{text: "No directory is configured for exports of this format"}
 )
 
 // person finds the one table of persons and the list of its patients; the others keep their order.

@@ -201,7 +201,7 @@ func (s *Service) Poll(ctx context.Context, claim engine.Claim) error {
 }
 
 func ended(jobID, status string) error {
-	return fmt.Errorf("Job `%s` ended with status `%s`", jobID, status)
+	return &failure{text: fmt.Sprintf("Job `%s` ended with status `%s`", jobID, status)}
 }
 
 // conclude gives the database of a transfer to its datalab, and only then tells of success.

@@ -71,9 +71,9 @@ func moves(cfg KindConfig) engine.Table {
 	if cfg.PollEvery <= 0 {
 		cfg.PollEvery = 10 * time.Second
 	}
-	launch := engine.Owes(tasks.ExportLaunch)
-	if cfg.BuiltIn {
-		launch = engine.Owes(tasks.ExportRun)
+	launch, begins := engine.Owes(tasks.ExportLaunch), engine.DeadlineLaunch
+	if cfg.BuiltIn { // exports of our own wait for one another, perhaps for hours
+		launch, begins = engine.Owes(tasks.ExportRun), engine.DeadlineExport
 	}
 	poll := engine.OwesAfter(tasks.ExportPoll, engine.Growing(cfg.PollEvery/5, cfg.PollEvery))
 	again := engine.OwesAfter(tasks.ExportLaunch, engine.Growing(2*time.Second, time.Minute))
@@ -115,7 +115,7 @@ func moves(cfg KindConfig) engine.Table {
 			eventSubsetsReady: {To: engine.Created, Owed: launch},
 			eventSubsetFailed: because(failed, reasonSubset),
 		}, engine.Failed, reasonNoSubsets)},
-		engine.Created: {Deadline: engine.DeadlineLaunch, On: created},
+		engine.Created: {Deadline: begins, On: created},
 		statePreparing: {Deadline: engine.DeadlineExport, On: overdue(engine.On{
 			eventRunning:  {To: statePreparing, Owed: poll},
 			eventPrepared: {To: statePrepared, Owed: launch},
@@ -143,11 +143,8 @@ func moves(cfg KindConfig) engine.Table {
 // projected is what clients see of a state.
 func projected(s engine.State) string {
 	switch s {
-	case engine.Pending, stateLaunching, stateUnsent:
-		if s == engine.Pending {
-			return statusPending
-		}
-		return statusNew
+	case engine.Pending:
+		return statusPending
 	case engine.Started, stateWriting:
 		return statusStarted
 	case engine.Finished:

@@ -447,7 +447,7 @@ func TestBuiltInFailures(t *testing.T) {
 		want   string
 	}{
 		"the server fails": {func(c *Config) {
-			s := hospital()
+			s := twoPatients()
 			s.fail = map[string]error{"Patient": errBroken}
 			c.Source = s
 		}, "Export terminated with an error: the files could not be written"},

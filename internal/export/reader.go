@@ -79,6 +79,43 @@ type node struct {
 	scalar   int // slot of the first scalar found here, -1: none is wanted
 	raw      int // slot of the whole value
 	children []*node
+	// usual is what the members were at each position lately: resources of one type have theirs in one order, and comparing
+	// is faster than reading a key and looking it up.
+	usual   []member
+	learned int
+}
+
+// member is a key as it is written, with quotes and colon, and the node that it leads to.
+type member struct {
+	lead string
+	node *node
+}
+
+// maxLearned ends the learning where resources have no order.
+const maxLearned = 200
+
+// next finds the node of the member at a position, nil for one that nobody wants, and where its value begins.
+func (n *node) next(b []byte, i, position int) (child *node, at int, err error) {
+	if position < len(n.usual) {
+		if m := &n.usual[position]; len(b)-i > len(m.lead) && string(b[i:i+len(m.lead)]) == m.lead {
+			return m.node, jsonscan.Space(b, i+len(m.lead)), nil
+		}
+	}
+	key, at, err := jsonscan.Key(b, i)
+	if err != nil {
+		return nil, at, err
+	}
+	child = n.child(key)
+	if end := i + len(key) + 3; position <= len(n.usual) && n.learned < maxLearned && end <= at && b[end-1] == ':' {
+		n.learned++
+		learned := member{string(b[i:end]), child}
+		if position == len(n.usual) {
+			n.usual = append(n.usual, learned)
+		} else {
+			n.usual[position] = learned
+		}
+	}
+	return child, at, nil
 }
 
 func newLevel() level { return level{root: node{scalar: -1, raw: -1}} }
@@ -139,12 +176,11 @@ func (n *node) members(b []byte, at int, slots [][]byte) (int, error) {
 	if i < len(b) && b[i] == '}' {
 		return i + 1, nil
 	}
-	for {
-		key, at, err := jsonscan.Key(b, i)
+	for position := 0; ; position++ {
+		child, at, err := n.next(b, i, position)
 		if err != nil {
 			return at, err
 		}
-		child := n.child(key)
 		if child == nil {
 			i, err = jsonscan.Skip(b, at)
 		} else if i, err = child.value(b, at, slots); child.raw >= 0 {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -85,8 +86,16 @@ type TableView struct {
 	FhirFilter                *uuid.UUID `json:"fhir_filter"`
 	CohortResultSource        *uuid.UUID `json:"cohort_result_source"`
 	PivotMerge                bool       `json:"pivot_merge"`
-	PivotMergeColumns         []string   `json:"pivot_merge_columns"`
-	PivotMergeIDs             []string   `json:"pivot_merge_ids"`
+	PivotMergeColumns         *[]string  `json:"pivot_merge_columns"`
+	PivotMergeIDs             *[]string  `json:"pivot_merge_ids"`
+}
+
+// orNull keeps null apart from the empty list.
+func orNull(list []string) *[]string {
+	if list == nil {
+		return nil
+	}
+	return &list
 }
 
 func viewOf(e Export) View {
@@ -95,7 +104,7 @@ func viewOf(e Export) View {
 		ShiftDates: e.ShiftDates, GroupTables: e.GroupTables, ExportTables: []TableView{}, Motivation: e.Motivation}
 	for _, t := range e.Tables {
 		v.ExportTables = append(v.ExportTables, TableView{Name: t.Name, RespectTableRelationships: t.RespectTableRelationships, FhirFilter: t.FhirFilterID,
-			CohortResultSource: t.CohortResultSourceID, PivotMerge: t.PivotMerge, PivotMergeColumns: t.PivotMergeColumns, PivotMergeIDs: t.PivotMergeIDs})
+			CohortResultSource: t.CohortResultSourceID, PivotMerge: t.PivotMerge, PivotMergeColumns: orNull(t.PivotMergeColumns), PivotMergeIDs: orNull(t.PivotMergeIDs)})
 	}
 	return v
 }
@@ -126,7 +135,7 @@ func (s *Service) Table() web.Table {
 		{Method: "GET", Path: "/exports/:uuid/logs/", Summary: "What the export API says about the job of an export", Tag: tag, Out: map[string]any{},
 			For: web.FullAdmin, Do: r.logs},
 	}
-	return append(append(table, r.lookups()...), r.datalabs()...)
+	return slices.Concat(table, r.lookups(), r.stats(), r.datalabs())
 }
 
 // day is how far a bare day, as an upper bound, reaches.

@@ -196,7 +196,7 @@ func newWorld(t *testing.T, db *database.DB, builtIn bool, change func(*Config))
 	t.Cleanup(w.api.Close)
 	var err error
 	w.engine, err = engine.New(engine.Config{DB: db, Clock: w.clock, NewID: func() string { return uuid.Must(uuid.NewV7()).String() },
-		Deadlines: engine.DefaultDeadlines()}, Kind(KindConfig{BuiltIn: builtIn, TellAdmins: true}))
+		Deadlines: engine.DefaultDeadlines(), Log: platformtest.Log(t)}, Kind(KindConfig{BuiltIn: builtIn, TellAdmins: true}))
 	require.NoError(t, err)
 	files, err := storage.New(storage.Config{Providers: []string{"file://" + w.dir}}, platformtest.Log(t))
 	require.NoError(t, err)
@@ -207,7 +207,7 @@ func newWorld(t *testing.T, db *database.DB, builtIn bool, change func(*Config))
 		Links: mail.Links{Frontend: "https://front", BackendHost: "back"}, Log: platformtest.Log(t), CSVPath: "/csv", XLSXPath: "/xlsx", HivePath: "/hive", HiveUser: "hive_exporter",
 		EmailRegex: `^[\w.+-]+@[\w-]+\.[\w]+$`, DaysToKeep: 7, Admins: []string{"admin@example.org"}}
 	if builtIn {
-		cfg.Source = hospital()
+		cfg.Source = twoPatients()
 	} else {
 		cfg.API, cfg.Hadoop = NewAPI(client, w.api.URL+"/", "t0ken"), NewHadoop(client, w.api.URL, "h4doop")
 	}

@@ -129,6 +129,15 @@ func Key(b []byte, i int) (key []byte, at int, err error) {
 	if b[i] != '"' {
 		return nil, i, ErrSyntax
 	}
+	for k := i + 1; k < len(b)-2 && b[k] != '\\' && b[k] >= 0x20; k++ { // as a rule keys are short, and nothing is in between
+		if b[k] != '"' {
+			continue
+		}
+		if b[k+1] == ':' && b[k+2] > ' ' {
+			return b[i+1 : k], k + 2, nil
+		}
+		break
+	}
 	end, err := String(b, i)
 	if err != nil {
 		return nil, end, err
