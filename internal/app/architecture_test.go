@@ -195,8 +195,8 @@ func TestPackagesSayWhatTheyAreFor(t *testing.T) {
 	}
 }
 
-// callerOnly is what capabilities may know of identity: who is calling.
-var callerOnly = []string{"Caller", "CallerOf", "Machine", "NoMachine", "QueryExecutor", "SolrETL", "Rollout"}
+// callerOnly is what capabilities may know of identity: who is calling, and how the name of a user is written.
+var callerOnly = []string{"Caller", "CallerOf", "DisplayName", "Machine", "NoMachine", "QueryExecutor", "SolrETL", "Rollout"}
 
 func TestCapabilitiesKnowOnlyTheCaller(t *testing.T) {
 	t.Parallel()
