@@ -63,6 +63,9 @@ type organization struct {
 // SyncFromFHIR makes the perimeters those of the FHIR server's active organizations, and owes their virtual cohorts
 // (accesses.md 19). A source that cannot be read, that names nothing, or whose organizations make no tree, changes nothing.
 func (s *Service) SyncFromFHIR(ctx context.Context) (report SyncReport, err error) {
+	if s.peers.Organizations == nil {
+		return SyncReport{}, errors.New("there is no FHIR server to take perimeters from: set FHIR_URL")
+	}
 	root, err := s.organizations(ctx, &report)
 	if err != nil {
 		s.log.ErrorContext(ctx, "the perimeters stay as they are", "error", err)
@@ -74,7 +77,7 @@ func (s *Service) SyncFromFHIR(ctx context.Context) (report SyncReport, err erro
 		rows[i].TypeSourceValue = &types[min(*rows[i].Level, len(types))-1]
 	}
 	warnings := report.Warnings
-	err = s.db.Update(ctx, func(tx *database.Tx) error {
+	err = s.write(ctx, func(tx *database.Tx) error {
 		report = SyncReport{Warnings: warnings}
 		now, _, err := s.reconcile(tx, rows, false, &report)
 		if err != nil {

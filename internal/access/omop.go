@@ -35,6 +35,9 @@ var ErrNoRootSite = errors.New("the source of perimeters does not have the root 
 // SyncFromCareSites makes the perimeters those of the OMOP database, and follows changed virtual cohorts in stored queries
 // (accesses.md 18). One transaction.
 func (s *Service) SyncFromCareSites(ctx context.Context) (report SyncReport, err error) {
+	if s.peers.CareSites == nil {
+		return SyncReport{}, errors.New("there is no OMOP database to take perimeters from: add accesses_perimeters to INCLUDED_APPS and set PERIMETERS_SOURCE_DB_*")
+	}
 	sites, err := s.peers.CareSites.CareSites(ctx)
 	if err != nil {
 		return report, fmt.Errorf("read the source of perimeters: %w", err)
@@ -47,7 +50,7 @@ func (s *Service) SyncFromCareSites(ctx context.Context) (report SyncReport, err
 		return report, ErrNoRootSite
 	}
 	rows := flatten(root, nil)
-	err = s.db.Update(ctx, func(tx *database.Tx) error {
+	err = s.write(ctx, func(tx *database.Tx) error {
 		report = SyncReport{Warnings: warnings}
 		now, before, err := s.reconcile(tx, rows, true, &report)
 		if err != nil {

@@ -75,6 +75,9 @@ func (r practitionerRole) code() string {
 // role of the directory that is active gives one access, and one that is not ends it. An access that somebody has changed
 // by hand is only ever shortened. The administrators get a report.
 func (s *Service) SyncOrbis(ctx context.Context, username string) (report OrbisReport, err error) {
+	if s.peers.Directory == nil {
+		return OrbisReport{}, errors.New("there is no directory to take accesses from: set FHIR_URL, and ORBIS_ACCESSES_SYNC_ENABLED=true")
+	}
 	usernames := []string{username}
 	if username == "" {
 		err := s.db.Read(ctx).Table("user").Where("delete_datetime IS NULL").Order("username").Pluck("username", &usernames).Error
@@ -83,14 +86,11 @@ func (s *Service) SyncOrbis(ctx context.Context, username string) (report OrbisR
 		}
 	}
 	run := &orbisRun{service: s, report: OrbisReport{Username: username, At: s.clock.Now()}}
-	for batch := range slices.Chunk(usernames, orbisBatch) {
-		roles, owners, err := run.fetch(ctx, batch)
-		if err != nil {
-			return run.report, fmt.Errorf("look users up in the directory: %w", err)
-		}
-		if err := run.apply(ctx, batch, roles, owners); err != nil {
-			return run.report, err
-		}
+	if err := run.fetchAll(ctx, usernames); err != nil {
+		return run.report, err
+	}
+	if err := run.apply(ctx); err != nil {
+		return run.report, err
 	}
 	for _, list := range []*[]string{&run.report.SkippedRoles, &run.report.MissingPerimeters} {
 		slices.Sort(*list)
@@ -99,13 +99,33 @@ func (s *Service) SyncOrbis(ctx context.Context, username string) (report OrbisR
 	if s.peers.Mailer == nil {
 		return run.report, nil
 	}
-	return run.report, s.db.Update(ctx, func(tx *database.Tx) error { return s.peers.Mailer.OrbisReport(ctx, tx, run.report) })
+	return run.report, s.write(ctx, func(tx *database.Tx) error { return s.peers.Mailer.OrbisReport(ctx, tx, run.report) })
 }
 
 // orbisRun is one synchronisation under way.
 type orbisRun struct {
 	service *Service
 	report  OrbisReport
+	batches []orbisAnswer
+}
+
+// orbisAnswer is what the directory says of some users.
+type orbisAnswer struct {
+	asked  []string
+	roles  []practitionerRole
+	owners map[string]string // Practitioner → username
+}
+
+// fetchAll asks about all users, before anything is changed: a directory that fails in the middle changes nothing.
+func (r *orbisRun) fetchAll(ctx context.Context, usernames []string) error {
+	for batch := range slices.Chunk(usernames, orbisBatch) {
+		roles, owners, err := r.fetch(ctx, batch)
+		if err != nil {
+			return fmt.Errorf("look users up in the directory: %w", err)
+		}
+		r.batches = append(r.batches, orbisAnswer{batch, roles, owners})
+	}
+	return nil
 }
 
 // fetch asks the directory for the roles of users, and whose they are.
@@ -129,29 +149,38 @@ func (r *orbisRun) fetch(ctx context.Context, usernames []string) (roles []pract
 	return roles, owners, nil
 }
 
-// apply writes what a batch of users has, in one transaction.
-func (r *orbisRun) apply(ctx context.Context, asked []string, roles []practitionerRole, owners map[string]string) error {
+// apply writes what all users have, in one transaction.
+func (r *orbisRun) apply(ctx context.Context) error {
 	s := r.service
 	tree, err := s.store.tree(ctx)
 	if err != nil {
 		return err
 	}
 	counted := r.report
-	return s.db.Update(ctx, func(tx *database.Tx) error {
+	return s.write(ctx, func(tx *database.Tx) error {
 		r.report = counted
-		for _, role := range roles {
-			r.report.OrbisAccesses++
-			username := owners[role.Practitioner.id()]
-			if role.ID == "" || !slices.Contains(asked, username) {
-				r.report.Unreadable++
-				continue
-			}
-			if err := r.one(tx, tree, username, role); err != nil {
-				return fmt.Errorf("access of practitioner role %s: %w", role.ID, err)
+		for _, answer := range r.batches {
+			if err := r.users(tx, tree, answer); err != nil {
+				return err
 			}
 		}
 		return nil
 	})
+}
+
+func (r *orbisRun) users(tx *database.Tx, tree *Tree, answer orbisAnswer) error {
+	for _, role := range answer.roles {
+		r.report.OrbisAccesses++
+		username := answer.owners[role.Practitioner.id()]
+		if role.ID == "" || !slices.Contains(answer.asked, username) {
+			r.report.Unreadable++
+			continue
+		}
+		if err := r.one(tx, tree, username, role); err != nil {
+			return fmt.Errorf("access of practitioner role %s: %w", role.ID, err)
+		}
+	}
+	return nil
 }
 
 // one brings the access of one role of the directory up to date.
@@ -284,4 +313,10 @@ func (s *Service) EnsureSystemUser(ctx context.Context) error {
 		_, err = s.ensureAccess(tx, profile, role, s.cfg.RootPerimeterID, now, now.Add(5200*week))
 		return err
 	})
+}
+
+// String tells an operator what was done, or would be.
+func (r OrbisReport) String() string {
+	return fmt.Sprintf("%d roles read, %d accesses made, %d entries unreadable\nroles that are not here: %s\nperimeters that are not here: %s",
+		r.OrbisAccesses, r.NewAccesses, r.Unreadable, strings.Join(r.SkippedRoles, ", "), strings.Join(r.MissingPerimeters, ", "))
 }

@@ -79,6 +79,34 @@ type Service struct {
 	clock clock.Clock
 	log   *slog.Logger
 	peers Peers
+	dry   bool
+}
+
+// Dry returns the service with synchronisations that change nothing: they do all their work in a transaction that is rolled
+// back, so that their reports tell what they would do.
+func (s *Service) Dry() *Service {
+	dry := *s
+	dry.dry = true
+	return &dry
+}
+
+var errDry = errors.New("rolled back on purpose")
+
+// write is the transaction of a synchronisation.
+func (s *Service) write(ctx context.Context, f func(tx *database.Tx) error) error {
+	err := s.db.Update(ctx, func(tx *database.Tx) error {
+		if err := f(tx); err != nil {
+			return err
+		}
+		if s.dry {
+			return errDry
+		}
+		return nil
+	})
+	if errors.Is(err, errDry) {
+		return nil
+	}
+	return err
 }
 
 // NewService needs all it is given, but for what Peers says.

@@ -3,6 +3,7 @@ package access
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"gorm.io/gorm/clause"
@@ -14,8 +15,23 @@ import (
 type SyncReport struct {
 	Created, Updated, Removed int
 	ClosedAccesses            int64
+	// Differences tell each perimeter that is added (+), changed (~) or removed (-).
+	Differences []string
 	// Warnings are sentences about what was odd in the source.
 	Warnings []string
+}
+
+func (r *SyncReport) differs(sign string, p Perimeter) {
+	r.Differences = append(r.Differences, fmt.Sprintf("%s %d %s", sign, p.ID, deref(p.Name)))
+}
+
+// String tells an operator what was done, or would be.
+func (r SyncReport) String() string {
+	lines := append(slices.Clone(r.Differences), fmt.Sprintf("%d added, %d changed, %d removed, %d accesses ended", r.Created, r.Updated, r.Removed, r.ClosedAccesses))
+	for _, w := range r.Warnings {
+		lines = append(lines, "Warning: "+w)
+	}
+	return strings.Join(lines, "\n")
 }
 
 // reconcile makes the perimeters those of a source, within a transaction (accesses.md 18.4, 19): it inserts, updates what
@@ -44,10 +60,12 @@ func (s *Service) reconcile(tx *database.Tx, wanted []Perimeter, withCohorts boo
 			next.Stamps = stampsAt(moment)
 			next.CountAllowedUsers, next.CountAllowedUsersAboveLevels, next.CountAllowedUsersInferiorLevels = new(0), new(0), new(0)
 			report.Created++
+			report.differs("+", next)
 			writes = append(writes, next)
 		case differs:
 			next.UpdateDatetime = &moment
 			report.Updated++
+			report.differs("~", next)
 			writes = append(writes, next)
 		}
 		now[p.ID] = next
@@ -109,6 +127,7 @@ func (s *Service) removeOthers(tx *database.Tx, kept map[int64]Perimeter, existi
 		gone = append(gone, p.ID)
 		if p.Live() {
 			live = append(live, p.ID)
+			report.differs("-", p)
 		}
 	}
 	for chunk := range slices.Chunk(live, 1000) {

@@ -138,8 +138,19 @@ func TestSyncFromFHIR(t *testing.T) {
 			org(9999, "Top", ""), org(2, "Two", "Organization/9999"), org(3, "Three", "9999"), org(4, "Four", "2"), org(5, "Five", "2"),
 			org(6, "Six", "3"), org(7, "Seven", "http://fhir/Organization/3"), org(8, "Eight", "4"),
 		}
+		before, err := b.Snapshot(t.Context())
+		require.NoError(t, err)
+		dry, err := b.Dry().SyncFromFHIR(t.Context())
+		require.NoError(t, err)
+		after, err := b.Snapshot(t.Context())
+		require.NoError(t, err)
+		require.Same(t, before, after, "a dry run changes nothing")
+		b.source.asked, b.source.cohorts = nil, nil
 		report, err := b.SyncFromFHIR(t.Context())
 		require.NoError(t, err)
+		require.Equal(t, report, dry, "and tells what would be done")
+		require.ElementsMatch(t, []string{"+ 4 Four", "+ 5 Five", "+ 6 Six", "+ 7 Seven", "+ 8 Eight", "~ 9999 Top", "~ 2 Two", "~ 3 Three", "- 0 old 0", "- 1 old 1"}, report.Differences)
+		report.Differences = nil
 		require.Equal(t, SyncReport{Created: 5, Updated: 3, Removed: 2, ClosedAccesses: 2}, report)
 		require.Equal(t, []string{"Organization?active=true"}, b.source.asked)
 		require.ElementsMatch(t, []VirtualCohort{
@@ -175,6 +186,7 @@ func TestSyncFromFHIR(t *testing.T) {
 		b.clock.Advance(time.Hour)
 		report, err = b.SyncFromFHIR(t.Context())
 		require.NoError(t, err)
+		require.Empty(t, report.Differences)
 		require.Equal(t, 0, report.Created+report.Updated+report.Removed, "the same again")
 		tree, err := b.Snapshot(t.Context())
 		require.NoError(t, err)
