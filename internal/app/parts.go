@@ -128,7 +128,7 @@ func keysOf(cfg config.Config) []identity.Key {
 
 func (a *App) buildCohort(p *parts) error {
 	c := a.cfg.Cohort
-	client, err := httpclient.New(a.log, httpclient.Config{})
+	client, err := httpclient.New(a.log, httpclient.Config{Timeout: a.cfg.Engine.OutboundTimeout})
 	if err != nil {
 		return err
 	}
