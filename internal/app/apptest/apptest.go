@@ -9,11 +9,13 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -39,7 +41,7 @@ const Patience = 60 * time.Second
 const (
 	username = "researcher"
 	password = "a password of tests"
-	machine  = "a key of tests"
+	machine  = "key-of-tests"
 	// LargeFrom is the size from which a cohort is left to the indexer: the whole hospital is larger, its parts are not.
 	LargeFrom = 150
 	patients  = 200
@@ -76,7 +78,12 @@ func New(t testing.TB, cfg Config) *Installation {
 	var err error
 	in.DB, err = database.Open(t.Context(), database.Config{URL: in.DatabaseURL + "&application_name=apptest", MaxConns: 4})
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, in.DB.Close()) })
+	t.Cleanup(func() {
+		if t.Failed() {
+			in.explain()
+		}
+		require.NoError(t, in.DB.Close())
+	})
 	in.fill()
 	return in
 }
@@ -88,7 +95,7 @@ func background() (context.Context, context.CancelFunc) {
 
 func (in *Installation) simulate(cfg Config) {
 	sim := simulate.Config{Log: slog.New(slog.DiscardHandler), Clock: clock.System{}, Dir: in.dir + "/simulators", Seed: 1, Patients: patients,
-		QEToken: machine + " qe", ETLToken: machine + " etl", FHIRAuth: fhirsim.AnyToken, CohortCreationLimit: LargeFrom}
+		QEToken: machine + "-qe", ETLToken: machine + "-etl", FHIRAuth: fhirsim.AnyToken, CohortCreationLimit: LargeFrom}
 	if cfg.Simulators != nil {
 		cfg.Simulators(&sim)
 	}
@@ -111,7 +118,7 @@ func (in *Installation) configure(cfg Config) {
 		"DATABASE_URL=" + in.DatabaseURL, "REDIS_URL=" + in.Redis.URL, "ADDR=127.0.0.1:0", "METRICS_ADDR=127.0.0.1:0",
 		"DJANGO_SECRET_KEY=" + machine, "JWT_SIGNING_KEY=" + strings.Repeat("k", 32),
 		"FHIR_URL=" + at.FHIR, "FHIR_ACCESS_TOKEN=" + machine, "USE_SOLR=true",
-		"QUERY_EXECUTOR_URL=" + at.QueryExecutor, "QUERY_EXECUTOR_TOKEN=" + machine + " qe", "SOLR_ETL_TOKEN=" + machine + " etl",
+		"QUERY_EXECUTOR_URL=" + at.QueryExecutor, "QUERY_EXECUTOR_TOKEN=" + machine + "-qe", "SOLR_ETL_TOKEN=" + machine + "-etl",
 		"COHORT_SIZE_LIMIT=" + strconv.Itoa(LargeFrom), "PERIMETER_TYPES=" + strings.Join(hospital.PerimeterTypes(), ","),
 		"ROOT_PERIMETER_ID=" + strconv.FormatInt(in.Suite.Hospital().Perimeters()[0].ID, 10), "STORAGE_PROVIDERS=file://" + in.dir,
 		"EMAIL_HOST=" + host, "EMAIL_PORT=" + port, "EMAIL_USE_TLS=false", "DEFAULT_FROM_EMAIL=cohortflow@example.org",
@@ -139,10 +146,27 @@ func (in *Installation) fill() {
 // SignIn is the researcher at an API, with connections of their own.
 func (in *Installation) SignIn(api *Process) *demo.Researcher {
 	in.t.Helper()
+	return signIn(in.t, api, demo.Login{Username: username, Password: password})
+}
+
+// SignIn is the researcher of the embedded default.
+func (p *Process) SignIn() *demo.Researcher {
+	p.t.Helper()
+	raw, err := os.ReadFile(filepath.Join(p.cmd.Dir, "data", "secrets.json"))
+	require.NoError(p.t, err)
+	var secrets struct {
+		Password string `json:"researcher_password"`
+	}
+	require.NoError(p.t, json.Unmarshal(raw, &secrets))
+	return signIn(p.t, p, demo.Login{Username: "demo", Password: secrets.Password})
+}
+
+func signIn(t testing.TB, at *Process, who demo.Login) *demo.Researcher {
+	t.Helper()
 	transport := &http.Transport{MaxIdleConnsPerHost: 64}
-	in.t.Cleanup(transport.CloseIdleConnections)
-	r, err := demo.SignIn(in.t.Context(), api.URL(), &http.Client{Transport: transport, Timeout: Patience}, demo.Login{Username: username, Password: password})
-	require.NoError(in.t, err)
+	t.Cleanup(transport.CloseIdleConnections)
+	r, err := demo.SignIn(t.Context(), at.URL(), &http.Client{Transport: transport, Timeout: Patience}, who)
+	require.NoError(t, err)
 	return r
 }
 
@@ -206,7 +230,6 @@ func (in *Installation) Eventually(condition func() bool, what string, args ...a
 }
 
 // environment is what a process gets: nothing of the environment of the test but the paths.
-func (in *Installation) environment(role string, more []string) []string {
-	own := []string{roleVariable + "=" + role, "PATH=" + os.Getenv("PATH"), "HOME=" + cmp.Or(os.Getenv("HOME"), "/"), "GOCOVERDIR=" + in.dir}
-	return append(append(own, in.environ...), more...)
+func environment(role string, settings []string) []string {
+	return append([]string{roleVariable + "=" + role, "PATH=" + os.Getenv("PATH"), "HOME=" + cmp.Or(os.Getenv("HOME"), "/")}, settings...)
 }

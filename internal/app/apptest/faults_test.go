@@ -65,8 +65,10 @@ func TestWorkersAreKilled(t *testing.T) {
 	cohorts := in.Cohorts(r, questions, counts)
 	again := in.Questions(r, 20, false)
 	more := in.Counts(r, again)
-	for range 3 {
-		in.Eventually(func() bool { return in.Number(`SELECT count(*) FROM engine_task WHERE lease_until > now()`) > 0 }, "a worker holds tasks")
+	for round := range 3 {
+		in.Eventually(func() bool {
+			return in.Number(`SELECT count(*) FROM engine_task WHERE lease_until > now() AND attempt > ?`, round) > 0
+		}, "a worker holds tasks for the %d. time", round+1)
 		worker.Kill()
 		worker = in.Start("worker")
 	}

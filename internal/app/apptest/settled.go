@@ -23,11 +23,6 @@ func (in *Installation) Number(sql string, args ...any) (n int) {
 // job ended once, told its outcome once, and left nothing behind.
 func (in *Installation) Settled() {
 	in.t.Helper()
-	defer func() {
-		if in.t.Failed() {
-			in.explain()
-		}
-	}()
 	in.Eventually(func() bool {
 		return in.Number(`SELECT count(*) FROM engine_job WHERE ended_at IS NULL`) == 0 &&
 			in.Number(`SELECT count(*) FROM engine_task WHERE job_id IS NOT NULL OR name = 'notify'`) == 0
@@ -108,13 +103,15 @@ func (in *Installation) Lock(table string) (release func()) {
 	return func() { require.NoError(in.t, tx.Rollback().Error) }
 }
 
-// explain shows what is unfinished: the timelines of up to three jobs.
+// explain shows what is unfinished: the timelines of a few jobs.
 func (in *Installation) explain() {
-	rows, err := in.DB.Read(in.t.Context()).Raw(`SELECT j.kind || ' ' || j.id || ' is ' || j.state || ': ' || coalesce((SELECT string_agg(
+	ctx, cancel := background()
+	defer cancel()
+	rows, err := in.DB.Read(ctx).Raw(`SELECT j.kind || ' ' || j.id || ' is ' || j.state || ': ' || coalesce((SELECT string_agg(
 			e.event || CASE WHEN e.applied THEN '' ELSE ' (ignored)' END || ' → ' || e.to_state, ', ' ORDER BY e.id) FROM engine_event e WHERE e.job_id = j.id), '')
 			|| '; owed: ' || coalesce((SELECT string_agg(t.name || ' attempt ' || t.attempt || ' due ' || t.due_at || ' lease ' || coalesce(t.lease_until::text, '-')
 			|| ' ' || t.last_error, ', ') FROM engine_task t WHERE t.job_id = j.id), 'nothing')
-		FROM engine_job j ORDER BY j.ended_at IS NOT NULL, j.created_at LIMIT 3`).Rows()
+		FROM engine_job j ORDER BY j.ended_at IS NOT NULL, j.state = 'finished', j.created_at LIMIT 5`).Rows()
 	if err != nil {
 		in.t.Log("jobs cannot be read:", err)
 		return
