@@ -60,6 +60,9 @@ func measureStarts(b *testing.B, r *demo.Researcher, worker *apptest.Process, qu
 	pause.Reset(idle)
 	<-pause.C
 	used := cpu(b, pids...) - before
+	socket, err := r.OpenSocket(b.Context())
+	require.NoError(b, err)
+	defer socket.Close()
 	var waits, asked []time.Duration
 	for b.Loop() {
 		for range starts {
@@ -69,6 +72,8 @@ func measureStarts(b *testing.B, r *demo.Researcher, worker *apptest.Process, qu
 			require.NoError(b, err)
 			entered := worker.Entered(id)
 			waits, asked = append(waits, entered.Sub(answered)), append(asked, entered.Sub(sent))
+			_, _, err = socket.Final(b.Context(), id)
+			require.NoError(b, err)
 			pause.Reset(30 * time.Millisecond) // until all is quiet again
 			<-pause.C
 		}

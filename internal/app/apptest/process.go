@@ -46,7 +46,7 @@ func Main(m *testing.M) {
 func up() error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	return embedded.Run(ctx, embedded.Options{Dir: "data", Out: os.Stderr, With: tellEntered})
+	return embedded.Run(ctx, embedded.Options{Dir: "data", Out: os.Stderr, Environ: os.Environ(), With: tellEntered})
 }
 
 // tellEntered has a worker say when each handler was entered: the time is taken before it is told.
