@@ -40,6 +40,8 @@ type Options struct {
 	Roles Roles
 	// Embedded is the Redis inside this process; nil: the one of the configuration.
 	Embedded *queue.Embedded
+	// Entered, if not nil, is called right before each handler of a task: for measurements.
+	Entered func(claim engine.Claim)
 }
 
 // App is one process. Build it with New, then Start and Stop it.
@@ -208,7 +210,7 @@ func (a *App) worker() (*engine.Worker, error) {
 		return nil, err
 	}
 	grace := a.cfg.Engine.ShutdownTimeout / 4
-	return engine.NewWorker(a.parts.engine, engine.WorkerConfig{Grace: grace}, ordinary, long), nil
+	return engine.NewWorker(a.parts.engine, engine.WorkerConfig{Grace: grace, Entered: a.opts.Entered}, ordinary, long), nil
 }
 
 func (a *App) scheduler() (*schedule.Scheduler, error) {

@@ -86,7 +86,7 @@ func (a *App) buildMail(p *parts) error {
 }
 
 func (a *App) buildEngine(p *parts) (err error) {
-	if p.http, err = httpclient.New(a.log, httpclient.Config{}); err != nil {
+	if p.http, err = httpclient.New(a.log, httpclient.Config{Timeout: a.cfg.Engine.OutboundTimeout}); err != nil {
 		return err
 	}
 	e := a.cfg.Engine

@@ -14,8 +14,8 @@ import (
 )
 
 // Run is a whole process of the production shape: it reads the environment, runs the roles until it is told to stop, and
-// drains. The error is for the terminal.
-func Run(name string, roles Roles, logs io.Writer) error {
+// drains. The error is for the terminal. with may change the options.
+func Run(name string, roles Roles, logs io.Writer, with ...func(*Options)) error {
 	cfg, err := FromEnvironment()
 	if err != nil {
 		return err
@@ -29,7 +29,11 @@ func Run(name string, roles Roles, logs io.Writer) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	a, err := New(ctx, cfg, Options{Log: log, Roles: roles})
+	opts := Options{Log: log, Roles: roles}
+	for _, change := range with {
+		change(&opts)
+	}
+	a, err := New(ctx, cfg, opts)
 	if err != nil {
 		return err
 	}

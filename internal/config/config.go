@@ -208,6 +208,7 @@ type Engine struct {
 	EnquireAfter        time.Duration `env:"ENQUIRE_AFTER" envDefault:"2m"`
 	Lease               time.Duration `env:"LEASE" envDefault:"10s"`
 	ShutdownTimeout     time.Duration `env:"SHUTDOWN_TIMEOUT" envDefault:"20s"`
+	OutboundTimeout     time.Duration `env:"OUTBOUND_TIMEOUT" envDefault:"60s"` // ours: of one call to an outside system
 }
 
 // Admin is the first administrator, made by load-initial-data (system.md 20.9).

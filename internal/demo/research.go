@@ -66,23 +66,41 @@ func (p *player) hospital(ctx context.Context) error {
 
 // ask makes a folder, a request in it, and the first snapshot of the request.
 func (p *player) ask(ctx context.Context, name, query string) (request, snapshot string, err error) {
+	request, snapshot, err = p.api.ask(ctx, name, query)
+	if err == nil {
+		p.out.line("written", "folder, request and query snapshot %q", name)
+	}
+	return request, snapshot, err
+}
+
+func (c *client) ask(ctx context.Context, name, query string) (request, snapshot string, err error) {
 	var folder, asked, snap row
-	if err := p.api.post(ctx, "/cohort/folders/", fields{"name": name}, &folder); err != nil {
+	if err := c.post(ctx, "/cohort/folders/", fields{"name": name}, &folder); err != nil {
 		return "", "", err
 	}
-	err = p.api.post(ctx, "/cohort/requests/", fields{"uuid": "", "name": name, "parent_folder": folder.UUID}, &asked)
+	err = c.post(ctx, "/cohort/requests/", fields{"uuid": "", "name": name, "parent_folder": folder.UUID}, &asked)
 	if err != nil {
 		return "", "", err
 	}
-	err = p.api.post(ctx, "/cohort/request-query-snapshots/", fields{"request_id": asked.UUID, "serialized_query": query}, &snap)
+	err = c.post(ctx, "/cohort/request-query-snapshots/", fields{"request_id": asked.UUID, "serialized_query": query}, &snap)
 	if err != nil {
 		return "", "", err
 	}
 	if folder.UUID == "" || asked.UUID == "" || snap.UUID == "" {
 		return "", "", errors.New("something was created without a uuid")
 	}
-	p.out.line("written", "folder, request and query snapshot %q", name)
 	return asked.UUID, snap.UUID, nil
+}
+
+// count asks for a count of a snapshot.
+func (c *client) count(ctx context.Context, request, snapshot string, into any) error {
+	return c.post(ctx, "/cohort/dated-measures/", fields{"request_query_snapshot_id": snapshot, "request_id": request, "stageDetails": nil}, into)
+}
+
+// create asks for a cohort of what was counted.
+func (c *client) create(ctx context.Context, request, snapshot, measure, name string, into any) error {
+	return c.post(ctx, "/cohort/cohorts/", fields{"dated_measure_id": measure, "request_query_snapshot_id": snapshot,
+		"request_id": request, "name": name, "description": "", "global_estimate": false}, into)
 }
 
 // measure is a count.
@@ -114,8 +132,7 @@ func (p *player) count(ctx context.Context) error {
 // countOne has a snapshot counted and waits for the number.
 func (p *player) countOne(ctx context.Context, request, snapshot, query string) (m measure, err error) {
 	started := p.cfg.Clock.Now()
-	body := fields{"request_query_snapshot_id": snapshot, "request_id": request, "stageDetails": nil}
-	if err := p.api.post(ctx, "/cohort/dated-measures/", body, &m); err != nil {
+	if err := p.api.count(ctx, request, snapshot, &m); err != nil {
 		return m, err
 	}
 	if m.Limit != p.cfg.SizeLimit {
@@ -217,9 +234,7 @@ const longPending = "long_pending"
 // create has a cohort made of a count and waits for it. A large one has to show at first that it takes long.
 func (p *player) create(ctx context.Context, c *cohort, large bool) error {
 	started := p.cfg.Clock.Now()
-	err := p.api.post(ctx, "/cohort/cohorts/", fields{"dated_measure_id": c.measure.UUID, "request_query_snapshot_id": c.snapshot,
-		"request_id": c.request, "name": c.name, "description": "", "global_estimate": false}, c)
-	if err != nil {
+	if err := p.api.create(ctx, c.request, c.snapshot, c.measure.UUID, c.name, c); err != nil {
 		return err
 	}
 	p.jobs = append(p.jobs, job{kind: "create", subject: c.UUID})

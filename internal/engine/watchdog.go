@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"cohortflow/internal/platform/database"
@@ -96,18 +97,17 @@ func (w *Watchdog) overdue(ctx context.Context) (int, error) {
 }
 
 // silent owes the enquiry of each job that has been silent for longer than EnquireAfter in a state with EnquireAfter. That
-// heard_at is moved in the same transaction makes it once per period, whoever looks.
+// heard_at is moved in the same transaction makes it once per period, whoever looks. An idle system pays one read.
 func (w *Watchdog) silent(ctx context.Context) (int, error) {
 	asked := 0
-	for _, kind := range w.engine.kinds {
-		var states []State
-		for state, rule := range kind.Table {
-			if rule.EnquireAfter {
-				states = append(states, state)
-			}
-		}
-		for len(states) > 0 {
-			n, err := w.enquire(ctx, kind, states)
+	kinds, err := w.silentKinds(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("look for silent jobs: %w", err)
+	}
+	for _, name := range kinds {
+		kind := w.engine.kinds[name]
+		for {
+			n, err := w.enquire(ctx, kind, kind.enquiring())
 			if err != nil {
 				return asked, fmt.Errorf("enquire about %s jobs: %w", kind.Name, err)
 			}
@@ -118,6 +118,39 @@ func (w *Watchdog) silent(ctx context.Context) (int, error) {
 		}
 	}
 	return asked, nil
+}
+
+// enquiring are the states of the kind in which silence is asked about.
+func (k *Kind) enquiring() (states []State) {
+	for state, rule := range k.Table {
+		if rule.EnquireAfter {
+			states = append(states, state)
+		}
+	}
+	return states
+}
+
+// silentKinds names the kinds of which at least one job has been silent for too long.
+func (w *Watchdog) silentKinds(ctx context.Context) (names []string, err error) {
+	e := w.engine
+	var queries []string
+	var args []any
+	for _, kind := range e.kinds {
+		if states := kind.enquiring(); len(states) > 0 {
+			queries = append(queries, `SELECT kind FROM (SELECT kind FROM engine_job WHERE kind = ? AND state IN ? AND heard_at <= ? LIMIT 1) j`)
+			args = append(args, kind.Name, states, e.cfg.Clock.Now().Add(-e.cfg.EnquireAfter))
+		}
+	}
+	if len(queries) == 0 {
+		return nil, nil
+	}
+	err = each(&database.Tx{DB: e.cfg.DB.Read(ctx)}, strings.Join(queries, " UNION ALL "), func(scan func(...any) error) error {
+		var name string
+		err := scan(&name)
+		names = append(names, name)
+		return err
+	}, args...)
+	return names, err
 }
 
 func (w *Watchdog) enquire(ctx context.Context, kind *Kind, states []State) (asked int, err error) {

@@ -25,6 +25,8 @@ type WorkerConfig struct {
 	// Grace is how long Stop lets running handlers finish before it ends their contexts (5 s); it must leave time, within
 	// the context given to Stop, for them to return.
 	Grace time.Duration
+	// Entered, if not nil, is called right before each handler: for measurements.
+	Entered func(claim Claim)
 }
 
 // Server brings wake-ups; *queue.Server is one.
@@ -167,6 +169,9 @@ func (w *Worker) call(ctx context.Context, handle Handler, claim Claim) (err err
 			err = fmt.Errorf("the handler of %s panicked", claim.Name)
 		}
 	}()
+	if w.cfg.Entered != nil {
+		w.cfg.Entered(claim)
+	}
 	return handle(ctx, claim)
 }
 

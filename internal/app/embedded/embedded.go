@@ -38,6 +38,8 @@ type Options struct {
 	Out   io.Writer
 	// Environ is the environment, which wins over what is set up here.
 	Environ []string
+	// With, if not nil, may change the options of the application.
+	With func(*app.Options)
 }
 
 const (
@@ -68,7 +70,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	in := &installation{dir: dir, secrets: s, log: log, out: o.Out, environ: o.Environ}
+	in := &installation{dir: dir, secrets: s, log: log, out: o.Out, environ: o.Environ, with: o.With}
 	if err := in.start(ctx); err != nil {
 		return errors.Join(err, in.stop())
 	}
@@ -98,6 +100,7 @@ type installation struct {
 	log     *slog.Logger
 	out     io.Writer
 	environ []string
+	with    func(*app.Options)
 	suite   *simulate.Suite
 	cfg     config.Config
 	app     *app.App
@@ -162,7 +165,11 @@ func (in *installation) configure(context.Context) (err error) {
 }
 
 func (in *installation) build(ctx context.Context) (err error) {
-	in.app, err = app.New(ctx, in.cfg, app.Options{Log: in.log, Clock: clock.System{}, Roles: app.Roles{API: true, Worker: true, Scheduler: true}, Embedded: queue.NewEmbedded()})
+	opts := app.Options{Log: in.log, Clock: clock.System{}, Roles: app.Roles{API: true, Worker: true, Scheduler: true}, Embedded: queue.NewEmbedded()}
+	if in.with != nil {
+		in.with(&opts)
+	}
+	in.app, err = app.New(ctx, in.cfg, opts)
 	return err
 }
 

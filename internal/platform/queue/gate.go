@@ -12,7 +12,7 @@ import (
 
 // gateFallback bounds how long an idle server does not look although no nudge came: one was lost, or another process only
 // moved a task.
-const gateFallback = 200 * time.Millisecond
+const gateFallback = 500 * time.Millisecond
 
 // gate is a hook on the client of one Asynq server. Asynq polls; with a short interval it starts a task at once, but burns a
 // core. The gate lets it poll quickly and holds its polls while all queues are empty, until a nudge, or the fallback.

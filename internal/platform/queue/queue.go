@@ -125,10 +125,12 @@ func (c *Client) Enqueue(ctx context.Context, w WakeUp) (fresh bool, err error) 
 }
 
 // Nudge tells idle servers to look at once: those of this process directly, others by a message, of which at most one is
-// under way.
+// under way. Nobody else can reach a Redis inside this process.
 func (c *Client) Nudge() {
 	c.gates.nudge()
-	c.nudge.send()
+	if c.cfg.Embedded == nil {
+		c.nudge.send()
+	}
 }
 
 // Fresh tells whether Redis lost everything since the last Prime, or never was primed.

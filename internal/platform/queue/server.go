@@ -66,7 +66,7 @@ func (s *Server) Serve(run func(ctx context.Context, task, wake string)) error {
 		Queues:                   priorities,
 		StrictPriority:           true,
 		TaskCheckInterval:        time.Millisecond,
-		DelayedTaskCheckInterval: time.Second, // only wake-ups of dead processes come back this way
+		DelayedTaskCheckInterval: 10 * time.Second, // nothing of ours waits in Redis; tasks of dead workers come back by the relay
 		ShutdownTimeout:          20 * time.Second,
 		RetryDelayFunc:           func(int, error, *asynq.Task) time.Duration { return 0 },
 		Logger:                   asynqLog{s.client.cfg.Log},
