@@ -31,9 +31,7 @@ func (a *App) buildAPI() error {
 		Gate: p.maintenance.Gate, Authenticate: p.auth.Authenticate, Authorize: a.authorize,
 		Later: engine.WithLater, Record: p.requestlog.Record, Observe: a.metrics.Observe,
 	}, a.tables())
-	if err := server.Documentation(Version); err != nil {
-		return err
-	}
+	server.Documentation(Version)
 	a.buildRealtime()
 	server.Mount(http.MethodGet, "/healthz", func(c *gin.Context) { web.JSON(c, http.StatusOK, gin.H{"status": "ok"}) })
 	server.Mount(http.MethodGet, "/readyz", a.readyz)

@@ -6,33 +6,48 @@ import (
 	"html/template"
 	"net/http"
 	"strings"
+	"sync"
 
 	"github.com/gin-gonic/gin"
 	"github.com/swaggest/swgui"
 	"github.com/swaggest/swgui/v5emb"
 )
 
+// documents describe the API in three forms.
+type documents struct{ asYAML, asJSON, page []byte }
+
+func document(table Table, version string) (d documents, err error) {
+	spec, err := describe(table, version)
+	if err != nil {
+		return d, err
+	}
+	if d.asJSON, err = OpenAPI(table, version); err != nil {
+		return d, err
+	}
+	if d.asYAML, err = spec.MarshalYAML(); err != nil {
+		return d, fmt.Errorf("write the OpenAPI document: %w", err)
+	}
+	d.page, err = reference(table, version)
+	return d, err
+}
+
 // Documentation mounts what describes the API (system.md 12), all of it public and from within the binary: the OpenAPI
-// document at /schema, Swagger UI at /docs, a reference to read at /redoc/.
-func (s *Server) Documentation(version string) error {
-	spec, err := describe(s.table, version)
-	if err != nil {
-		return err
-	}
-	asJSON, err := OpenAPI(s.table, version)
-	if err != nil {
-		return err
-	}
-	asYAML, err := spec.MarshalYAML()
-	if err != nil {
-		return fmt.Errorf("write the OpenAPI document: %w", err)
-	}
-	page, err := reference(s.table, version)
-	if err != nil {
-		return err
+// document at /schema, Swagger UI at /docs, a reference to read at /redoc/. It is written when it is first asked for: that
+// takes longer than all the rest of a start.
+func (s *Server) Documentation(version string) {
+	written := sync.OnceValues(func() (documents, error) { return document(s.table, version) })
+	show := func(serve func(c *gin.Context, d documents)) gin.HandlerFunc {
+		return func(c *gin.Context) {
+			d, err := written()
+			if err != nil {
+				s.render(c, err)
+				return
+			}
+			serve(c, d)
+		}
 	}
 	for _, path := range []string{"/schema", "/schema/"} {
-		s.Mount(http.MethodGet, path, func(c *gin.Context) { serveSchema(c, asYAML, asJSON) })
+		s.Mount(http.MethodGet, path, show(func(c *gin.Context, d documents) { serveSchema(c, d.asYAML, d.asJSON) }))
 	}
 	ui := v5emb.NewHandlerWithConfig(swgui.Config{Title: "Cohortflow", SwaggerJSON: "/schema?format=json", BasePath: "/docs/assets/",
 		SettingsUI: map[string]string{"filter": "true", "docExpansion": `"none"`, "tagsSorter": `"alpha"`, "operationsSorter": `"method"`,
@@ -43,8 +58,7 @@ func (s *Server) Documentation(version string) error {
 		ui.ServeHTTP(c.Writer, r)
 	})
 	s.Mount(http.MethodGet, "/docs/assets/*file", gin.WrapH(ui))
-	s.Mount(http.MethodGet, "/redoc/", func(c *gin.Context) { c.Data(http.StatusOK, "text/html; charset=utf-8", page) })
-	return nil
+	s.Mount(http.MethodGet, "/redoc/", show(func(c *gin.Context, d documents) { c.Data(http.StatusOK, "text/html; charset=utf-8", d.page) }))
 }
 
 // serveSchema answers YAML unless JSON is asked for.
