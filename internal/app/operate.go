@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"fmt"
 	"io"
 
 	"cohortflow/internal/access"
@@ -33,4 +34,22 @@ func (a *App) LoadInitialData(ctx context.Context, perimeters io.Reader) (lines 
 		lines = append(lines, "Warning: default passwords are in use; set ADMIN_PASSWORD and QUERY_EXECUTOR_PASSWORD.")
 	}
 	return lines, err
+}
+
+// Synchronise takes perimeters or accesses from a source now (fhir, omop, orbis); dry changes nothing and tells what would
+// be done.
+func (a *App) Synchronise(ctx context.Context, source string, dry bool) (fmt.Stringer, error) {
+	service := a.parts.access
+	if dry {
+		service = service.Dry()
+	}
+	switch source {
+	case "fhir":
+		return service.SyncFromFHIR(ctx)
+	case "omop":
+		return service.SyncFromCareSites(ctx)
+	case "orbis":
+		return service.SyncOrbis(ctx, "")
+	}
+	return nil, fmt.Errorf("no source is named %q", source)
 }

@@ -41,7 +41,8 @@ func TestRedisIsEmptied(t *testing.T) {
 		all[i] = questions[i%len(questions)]
 	}
 	ids := in.Counts(r, all)
-	require.Equal(t, 200, in.Redis.Waiting("count"), "each was woken")
+	require.Equal(t, 200, in.Number(`SELECT count(*) FROM engine_task WHERE name = 'count.launch'`), "each is owed")
+	in.Eventually(func() bool { return in.Redis.Waiting("count") > 100 }, "Redis holds the wake-ups") // one that could not be sent is no fault
 	in.Redis.Flush()
 	in.Start("worker")
 	in.Settled()
