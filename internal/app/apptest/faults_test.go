@@ -62,7 +62,8 @@ func TestWorkersAreKilled(t *testing.T) {
 	in.Settled()
 	in.Measured(counts, questions, false)
 
-	set(t, in, slow(time.Minute))
+	// Creations are reported only when new workers have found them without an answer.
+	set(t, in, slow(time.Minute), faultplan.Rule{Peer: "qe", Mode: "create", Action: faultplan.CallbackDelay, For: faultplan.Duration(8 * time.Second)})
 	cohorts := in.Cohorts(r, questions, counts)
 	again := in.Questions(r, 20, false)
 	more := in.Counts(r, again)
