@@ -38,7 +38,7 @@ func (a *App) buildAPI() error {
 	for _, path := range []string{"/ws", "/ws/"} {
 		server.Mount(http.MethodGet, path, gin.WrapH(a.hub))
 	}
-	a.api = &telemetry.HTTPServer{Name: "API", Addr: a.cfg.System.Addr, Handler: server, Log: a.log}
+	a.api = &telemetry.HTTPServer{Name: "API", Addr: a.cfg.System.Addr, Setting: "ADDR", Handler: server, Log: a.log}
 	return nil
 }
 

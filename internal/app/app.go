@@ -151,7 +151,7 @@ func (a *App) start(ctx context.Context) error {
 	if err := a.queue.Check(ctx); err != nil {
 		a.log.WarnContext(ctx, "redis does not answer: work waits for the relay", "error", err)
 	}
-	a.side = &telemetry.HTTPServer{Name: "metrics listener", Addr: a.cfg.System.MetricsAddr, Handler: a.sideHandler(), Log: a.log}
+	a.side = &telemetry.HTTPServer{Name: "metrics listener", Addr: a.cfg.System.MetricsAddr, Setting: "METRICS_ADDR", Handler: a.sideHandler(), Log: a.log}
 	services = append(services, service{"metrics", a.side})
 	if a.opts.Roles.Worker {
 		worker, err := a.worker()

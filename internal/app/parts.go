@@ -40,6 +40,7 @@ type parts struct {
 	translator  *queryexec.Translator
 	executor    *queryexec.Client
 	cohort      *cohort.Service
+	cohortJobs  *cohort.Jobs
 	export      *export.Service
 	jobs        *jobs.Service
 	maintenance *maintenance.Service
@@ -133,9 +134,9 @@ func (a *App) buildCohort(p *parts) error {
 	if err != nil {
 		return err
 	}
-	work := cohort.NewJobs(p.cohort, p.translator, p.executor)
-	work.Register()
-	work.RegisterMail(letterBox{a})
+	p.cohortJobs = cohort.NewJobs(p.cohort, p.translator, p.executor)
+	p.cohortJobs.Register()
+	p.cohortJobs.RegisterMail(letterBox{a})
 	return nil
 }
 

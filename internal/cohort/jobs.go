@@ -287,8 +287,8 @@ func (j *Jobs) cancel(ctx context.Context, claim engine.Claim) error {
 	return j.engine.Done(ctx, claim)
 }
 
-// ask enquires about a silent job (decision 29). known is false when there is nothing to be done: nobody can be asked, or
-// the job has been ended because QueryExecutor does not know it.
+// ask enquires about a silent job (decision 29). known is false when there is nothing more to be done: nobody can be asked,
+// or the job has been ended.
 func (j *Jobs) ask(ctx context.Context, claim engine.Claim) (state queryexec.JobState, known bool, err error) {
 	if claim.ExternalID == "" {
 		return state, false, j.engine.Done(ctx, claim)
@@ -297,19 +297,28 @@ func (j *Jobs) ask(ctx context.Context, claim engine.Claim) (state queryexec.Job
 	if err != nil {
 		return state, false, fmt.Errorf("ask about %s %s: %w", claim.Step.Kind, claim.Step.Subject, err)
 	}
-	switch {
-	case !state.Known:
+	if !state.Known {
 		return state, false, j.settle(ctx, claim, engine.Event{Name: evGone})
-	case state.Status == queryexec.StatusFailed:
-		reason := state.Message
-		if reason == "" {
-			reason = "QueryExecutor says that the job failed."
-		}
-		return state, false, j.settle(ctx, claim, engine.Event{Name: evBroken, Reason: reason})
-	case state.Status == queryexec.StatusCancelled:
-		return state, false, j.settle(ctx, claim, engine.Event{Name: evKilled})
+	}
+	if event, over := badEnd(state); over {
+		return state, false, j.settle(ctx, claim, event)
 	}
 	return state, true, nil
+}
+
+// badEnd is what an answer about a job that failed or was stopped means.
+func badEnd(state queryexec.JobState) (event engine.Event, over bool) {
+	switch state.Status {
+	case queryexec.StatusFailed:
+		event = engine.Event{Name: evBroken, Reason: state.Message}
+		if event.Reason == "" {
+			event.Reason = "QueryExecutor says that the job failed."
+		}
+		return event, true
+	case queryexec.StatusCancelled:
+		return engine.Event{Name: evKilled}, true
+	}
+	return event, false
 }
 
 func (j *Jobs) settle(ctx context.Context, claim engine.Claim, event engine.Event) error {
@@ -324,10 +333,23 @@ func (j *Jobs) enquireCount(ctx context.Context, claim engine.Claim) error {
 	if !known {
 		return err
 	}
-	if state.Status != queryexec.StatusFinished || state.Count == nil {
-		return j.engine.Done(ctx, claim) // it runs: the deadline decides
+	return j.settleAsked(ctx, claim, countEnd(state))
+}
+
+// settleAsked settles an enquiry with what the answer means; nil: it runs, and the deadline decides.
+func (j *Jobs) settleAsked(ctx context.Context, claim engine.Claim, event *engine.Event) error {
+	if event == nil {
+		return j.engine.Done(ctx, claim)
 	}
-	return j.settle(ctx, claim, engine.Event{Name: evDone, Data: queryexec.CountReport{Status: state.Status, Count: state.Count, Extra: state.Extra}})
+	return j.settle(ctx, claim, *event)
+}
+
+// countEnd is what an answer about a known count means; nil: nothing yet.
+func countEnd(state queryexec.JobState) *engine.Event {
+	if state.Status != queryexec.StatusFinished || state.Count == nil {
+		return nil
+	}
+	return &engine.Event{Name: evDone, Data: queryexec.CountReport{Status: state.Status, Count: state.Count, Extra: state.Extra}}
 }
 
 // enquireCohort asks about a silent creation.
@@ -336,16 +358,21 @@ func (j *Jobs) enquireCohort(ctx context.Context, claim engine.Claim) error {
 	if !known {
 		return err
 	}
+	return j.settleAsked(ctx, claim, cohortEnd(state))
+}
+
+// cohortEnd is what an answer about a known creation means; nil: nothing yet.
+func cohortEnd(state queryexec.JobState) *engine.Event {
 	report := queryexec.CohortReport{Status: state.Status, GroupID: state.GroupID, Count: state.Count}
 	switch {
 	case state.Status != queryexec.StatusFinished && state.Status != queryexec.StatusLongPending:
-		return j.engine.Done(ctx, claim)
+		return nil
 	case state.GroupID == "" || state.GroupID == "-1":
-		return j.settle(ctx, claim, engine.Event{Name: evBroken, Reason: queryexec.NoGroup})
+		return &engine.Event{Name: evBroken, Reason: queryexec.NoGroup}
 	case state.Status == queryexec.StatusLongPending:
-		return j.settle(ctx, claim, engine.Event{Name: evLong, Data: report})
+		return &engine.Event{Name: evLong, Data: report}
 	}
-	return j.settle(ctx, claim, engine.Event{Name: evDone, Data: report})
+	return &engine.Event{Name: evDone, Data: report}
 }
 
 // countToLaunch reads a count and the text of its query.

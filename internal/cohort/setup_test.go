@@ -49,6 +49,7 @@ type bundle struct {
 	fhir    *fhirDouble
 	mails   *mailerDouble
 	service *Service
+	jobs    *Jobs
 	server  *web.Server
 }
 
@@ -248,10 +249,10 @@ func setupWith(t *testing.T, db *database.DB, out outside) *bundle {
 	require.NoError(t, err)
 	executor, err := queryexec.NewClient(quiet, client, cmp.Or(out.qe, serve(t, b.qe)))
 	require.NoError(t, err)
-	jobs := NewJobs(b.service, translator, executor)
-	jobs.Register()
+	b.jobs = NewJobs(b.service, translator, executor)
+	b.jobs.Register()
 	b.mails = &mailerDouble{}
-	jobs.RegisterMail(b.mails)
+	b.jobs.RegisterMail(b.mails)
 	b.worker = engine.NewWorker(b.engine, engine.WorkerConfig{})
 	b.server = web.New(web.Config{Log: slog.New(slog.DiscardHandler), Authenticate: authenticate, Authorize: authorize}, b.service.Table())
 	for _, name := range []string{"alice", "bob", "carol"} {

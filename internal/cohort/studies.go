@@ -259,23 +259,32 @@ func (j *Jobs) enquireStudy(ctx context.Context, claim engine.Claim) error {
 	if !known {
 		return err
 	}
-	if state.Status != queryexec.StatusFinished || state.Count == nil {
-		return j.engine.Done(ctx, claim)
-	}
-	report, err := queryexec.Payload{"request_job_status": []byte(`"FINISHED"`), "extra": state.Extra}.Study()
-	if err != nil {
-		return j.engine.Done(ctx, claim) // nothing of use: the deadline decides
-	}
-	report.Count = *state.Count
-	id, err := uuid.Parse(claim.Step.Subject)
-	if err != nil {
-		return fmt.Errorf("study of job %s: %w", claim.Step.JobID, err)
-	}
-	result, err := j.service.studyResult(ctx, id, report)
+	event, err := j.service.studyEnd(ctx, claim.Step.Subject, state)
 	if err != nil {
 		return err
 	}
-	return j.settle(ctx, claim, engine.Event{Name: evDone, Data: result})
+	return j.settleAsked(ctx, claim, event)
+}
+
+// studyEnd is what an answer about a known study means; nil: nothing yet, or nothing of use.
+func (s *Service) studyEnd(ctx context.Context, subject string, state queryexec.JobState) (*engine.Event, error) {
+	if state.Status != queryexec.StatusFinished || state.Count == nil {
+		return nil, nil
+	}
+	report, err := queryexec.Payload{"request_job_status": []byte(`"FINISHED"`), "extra": state.Extra}.Study()
+	if err != nil {
+		return nil, nil // the deadline decides
+	}
+	report.Count = *state.Count
+	id, err := uuid.Parse(subject)
+	if err != nil {
+		return nil, fmt.Errorf("study %q: %w", subject, err)
+	}
+	result, err := s.studyResult(ctx, id, report)
+	if err != nil {
+		return nil, err
+	}
+	return &engine.Event{Name: evDone, Data: result}, nil
 }
 
 func (a *api) downloadStudy(c *gin.Context) error {

@@ -48,8 +48,11 @@ func beginning(tx *database.Tx, job engine.Job) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, fmt.Errorf("find when export %s began: %w", job.Subject, err)
 	}
-	if len(at) == 0 {
-		return job.CreatedAt, nil
+	if len(at) == 0 { // the old system sent it: all we know is when it was asked for
+		err := tx.Table("export").Where("uuid = ?", job.Subject).Pluck("created_at", &at).Error
+		if err != nil || len(at) == 0 {
+			return job.CreatedAt, err
+		}
 	}
 	return at[0], nil
 }

@@ -47,10 +47,14 @@ type Client struct {
 	url  string
 }
 
-// NewClient checks QUERY_EXECUTOR_URL. It asks nothing.
+// NewClient checks QUERY_EXECUTOR_URL. It asks nothing. Without an address (commands that need none, as migrate) every call is
+// refused.
 func NewClient(log *slog.Logger, http *httpclient.Client, address string) (*Client, error) {
 	if log == nil || http == nil {
 		return nil, errors.New("queryexec: a client needs a logger and an HTTP client")
+	}
+	if address == "" {
+		return &Client{log: log, http: http}, nil
 	}
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" || u.RawQuery != "" || u.Scheme != "http" && u.Scheme != "https" {
@@ -69,6 +73,9 @@ type Accepted struct {
 func (c *Client) Submit(ctx context.Context, job Job) (Accepted, error) {
 	if !job.Mode.valid() || job.Body == "" {
 		return Accepted{}, &CallError{Outcome: OutcomeRejected, Text: "This is no job."}
+	}
+	if c.url == "" {
+		return Accepted{}, errUnconfigured()
 	}
 	request := httpclient.Request{Peer: peer, Method: http.MethodPost, URL: c.url + "?" + submitQuery(job.Mode),
 		Header: http.Header{"Accept": {"application/json"}}, Body: []byte(job.Body)}
@@ -203,7 +210,14 @@ func cancelled(body []byte) (Status, error) {
 	return status, nil
 }
 
+func errUnconfigured() error {
+	return &CallError{Outcome: OutcomeRejected, Text: "QUERY_EXECUTOR_URL is not set."}
+}
+
 func (c *Client) jobURL(jobID string) (string, error) {
+	if c.url == "" {
+		return "", errUnconfigured()
+	}
 	if jobID == "" || jobID == "." || jobID == ".." || len(jobID) > 256 {
 		return "", &CallError{Outcome: OutcomeRejected, Text: "QueryExecutor gave no usable id for this job."}
 	}

@@ -351,7 +351,7 @@ func TestAdopt(t *testing.T) {
 			for _, r := range []database.Report{report, migrate(t, db)} {
 				require.Equal(t, []string{"engine"}, r.Steps)
 				require.EqualValues(t, 1, r.PausedSchedules)
-				require.Equal(t, []database.Unfinished{{Table: "cohort_datedmeasure", Status: "started", Count: 2}}, r.Unfinished)
+				require.Equal(t, []database.Unfinished{{Table: "cohort_datedmeasure", Status: "started", Count: 2, Nameless: 2}}, r.Unfinished)
 			}
 			require.Contains(t, report.String(), "paused until ADOPTED_REFRESH_SCHEDULES=run: 1.")
 			require.Contains(t, report.String(), "Left by the old system in cohort_datedmeasure as started (settled by: cohortflow adopt --settle): 2.")

@@ -86,8 +86,10 @@ func (m *Metrics) Handler() http.Handler {
 
 // HTTPServer is an http.Server as a lifecycle.Service. Its Start fails at once when the address cannot be had.
 type HTTPServer struct {
-	Name    string
-	Addr    string
+	Name string
+	Addr string
+	// Setting is the variable that gives Addr, for the error of an address that cannot be had.
+	Setting string
 	Handler http.Handler
 	Log     *slog.Logger
 
@@ -100,7 +102,7 @@ func (s *HTTPServer) Start(ctx context.Context) error {
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", s.Addr)
 	if err != nil {
-		return fmt.Errorf("%s cannot listen on %s (is it in use? set another address): %w", s.Name, s.Addr, err)
+		return fmt.Errorf("the %s cannot listen on %s (another address: %s): %w", s.Name, s.Addr, s.Setting, err)
 	}
 	s.listener = listener
 	s.server = &http.Server{Handler: s.Handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
