@@ -299,6 +299,8 @@ func (c Config) Serving() error {
 	missing("JWT_SIGNING_KEY", c.Auth.JWTKey == "")
 	missing("QUERY_EXECUTOR_URL", c.Cohort.QueryExecutorURL == "")
 	missing("PERIMETER_TYPES", len(c.Perimeters.Types) == 0)
+	missing("QUERY_EXECUTOR_URL", c.Cohort.QueryExecutorURL == "")
+	missing("FHIR_URL (or EXPORT_API_URL)", c.Cohort.FHIRURL == "" && c.Exports.APIURL == "")
 	missing("DATABASE_URL, or DB_HOST, DB_NAME and DB_USER,", c.DatabaseURL() == "")
 	return errors.Join(errs...)
 }
