@@ -125,7 +125,8 @@ func benchCells(b *testing.B, t *table) [][]string {
 	var bundle struct{ Entry []struct{ Resource rawJSON } }
 	require.NoError(b, decode(append(append([]byte(`{"entry":[`), newPages().entries...), `]}`...), &bundle))
 	for _, e := range bundle.Entry {
-		require.NoError(b, r.rows(e.Resource, out))
+		_, err := r.rows(e.Resource, out)
+		require.NoError(b, err)
 	}
 	var rows [][]string
 	for row := range out.rows {

@@ -3,7 +3,6 @@ package export
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -18,6 +17,7 @@ import (
 // Source is where the built-in exporter reads: *fhir.Client, with the credential of the service.
 type Source interface {
 	Search(ctx context.Context, s fhir.Search) iter.Seq2[json.RawMessage, error]
+	Scan(ctx context.Context, s fhir.Search, to fhir.Scanner) error
 }
 
 // pageSize is the _count of searches.
@@ -177,101 +177,6 @@ func (x builtin) read(ctx context.Context, p plan, to *pipe) error {
 	return nil
 }
 
-// resources is a number of resources, copied: the client's own are valid until the next one only.
-type resources struct {
-	data []byte
-	ends []int
-	err  error // of the search, after these
-}
-
-// search reads on while earlier resources are taken apart. The caller gives them back through free.
-func (x builtin) search(ctx context.Context, s fhir.Search, found chan<- *resources, free <-chan *resources) {
-	defer close(found)
-	send := func(r *resources) (*resources, bool) {
-		select {
-		case found <- r:
-		case <-ctx.Done():
-			return nil, false
-		}
-		select {
-		case r = <-free:
-			r.data, r.ends = r.data[:0], r.ends[:0]
-			return r, true
-		case <-ctx.Done():
-			return nil, false
-		}
-	}
-	r := <-free
-	for resource, err := range x.source.Search(ctx, s) {
-		if r.err = err; err != nil {
-			break
-		}
-		r.data = append(r.data, resource...)
-		r.ends = append(r.ends, len(r.data))
-		if len(r.ends) < batchRows && len(r.data) < batchBytes {
-			continue
-		}
-		var ok bool
-		if r, ok = send(r); !ok {
-			return
-		}
-	}
-	send(r)
-}
-
-// batchBytes bounds what travels together where resources are large: documents.
-const batchBytes = 1 << 20
-
-// readTable gives the rows of a table away in batches.
-func (x builtin) readTable(ctx context.Context, t planned, patients bool, to *pipe, give func(*batch) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	const inFlight = 3
-	found, free := make(chan *resources), make(chan *resources, inFlight)
-	for range inFlight {
-		free <- &resources{}
-	}
-	search := fhir.Search{Type: t.table.resource, Group: t.group, Filter: t.filter, PageSize: pageSize}
-	go x.search(ctx, search, found, free)
-	defer func() { // nothing is left behind
-		cancel()
-		for range found {
-		}
-	}()
-	r := newReader(t, patients)
-	for {
-		some, ok := <-found
-		if !ok {
-			return ctx.Err()
-		}
-		if err := r.take(some, to, give); err != nil {
-			return err
-		}
-		if some.err != nil {
-			return some.err
-		}
-		free <- some
-	}
-}
-
-// take makes rows of resources.
-func (r *reader) take(some *resources, to *pipe, give func(*batch) error) error {
-	b, err := to.batch(len(r.columns))
-	if err != nil {
-		return err
-	}
-	from := 0
-	for _, end := range some.ends {
-		if err := r.rows(some.data[from:end], b); err != nil {
-			return errResource
-		}
-		from = end
-	}
-	return give(b)
-}
-
-// errResource is worded for those who read why an export failed.
-var errResource = errors.New("the FHIR server gave a resource that cannot be read")
-
 // related passes on the rows of patients that belong to the table's further list.
 func (x builtin) related(ctx context.Context, t planned, b *batch, to *pipe) error {
 	if t.relate == "" {
@@ -321,7 +226,7 @@ func (x builtin) persons(ctx context.Context, t planned, ids []string) (people, 
 			if err != nil {
 				return found, err
 			}
-			if err := r.rows(resource, found.of); err != nil {
+			if _, err := r.rows(resource, found.of); err != nil {
 				return found, errResource
 			}
 		}

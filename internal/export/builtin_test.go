@@ -202,7 +202,9 @@ func TestAccessors(t *testing.T) {
 		r := newReader(planned{table: &table{}, columns: []column{{"c", a}}}, false)
 		b := &batch{}
 		b.reset(1)
-		require.NoError(t, r.rows([]byte(resource), b), text)
+		end, err := r.rows([]byte(resource), b)
+		require.NoError(t, err, text)
+		require.Equal(t, len(resource), end)
 		got, number := b.cell(0, 0)
 		require.Equal(t, want, string(got), text)
 		require.Equal(t, want == "1.50", number, text)

@@ -44,6 +44,16 @@ func (b *batch) close(number bool) {
 	b.ends, b.numbers = append(b.ends, len(b.data)), append(b.numbers, number)
 }
 
+// cut leaves the first rows only.
+func (b *batch) cut(rows int) {
+	cells, end := rows*b.width, 0
+	if cells > 0 {
+		end = b.ends[cells-1]
+	}
+	b.rows, b.data, b.ends, b.numbers = rows, b.data[:end], b.ends[:cells], b.numbers[:cells]
+	b.patients = b.patients[:min(rows, len(b.patients))]
+}
+
 // empty gives a batch back without rows.
 func (b *batch) empty() *batch { b.reset(b.width); return b }
 
@@ -145,25 +155,27 @@ func (l *level) slot(n *int) int {
 // whole is the slot of a whole member.
 func (l *level) whole(key string) int { return l.slot(&l.at([]step{{key: key}}).raw) }
 
-// fill reads an object once, and remembers what is wanted of it.
-func (l *level) fill(object []byte) error {
+// fill reads the object that b begins with once, and remembers what is wanted of it. It is as strict as jsonscan.Value.
+func (l *level) fill(b []byte) (end int, err error) {
 	clear(l.slots)
-	_, err := l.root.value(object, jsonscan.Space(object, 0), l.slots)
-	return err
+	return l.root.value(b, jsonscan.Space(b, 0), 0, l.slots)
 }
 
-// value reads the value of the node's member.
-func (n *node) value(b []byte, at int, slots [][]byte) (end int, err error) {
+// value reads the value of the node's member, which lies in depth others.
+func (n *node) value(b []byte, at, depth int, slots [][]byte) (end int, err error) {
 	if at >= len(b) {
 		return at, jsonscan.ErrIncomplete
 	}
+	if depth >= jsonscan.MaxDepth {
+		return at, jsonscan.ErrSyntax
+	}
 	switch {
 	case b[at] == '{' && n.children != nil:
-		end, err = n.members(b, at, slots)
+		end, err = n.members(b, at, depth+1, slots)
 	case b[at] == '[' && (n.children != nil || n.scalar >= 0):
-		end, err = n.elements(b, at, slots)
+		end, err = n.elements(b, at, depth+1, slots)
 	default:
-		end, err = jsonscan.Skip(b, at)
+		end, err = jsonscan.Nested(b, at, depth)
 		if c := b[at]; n.scalar >= 0 && slots[n.scalar] == nil && c != '{' && c != '[' && c != 'n' {
 			slots[n.scalar] = b[at:end]
 		}
@@ -171,7 +183,7 @@ func (n *node) value(b []byte, at int, slots [][]byte) (end int, err error) {
 	return end, err
 }
 
-func (n *node) members(b []byte, at int, slots [][]byte) (int, error) {
+func (n *node) members(b []byte, at, depth int, slots [][]byte) (int, error) {
 	i := jsonscan.Space(b, at+1)
 	if i < len(b) && b[i] == '}' {
 		return i + 1, nil
@@ -182,8 +194,8 @@ func (n *node) members(b []byte, at int, slots [][]byte) (int, error) {
 			return at, err
 		}
 		if child == nil {
-			i, err = jsonscan.Skip(b, at)
-		} else if i, err = child.value(b, at, slots); child.raw >= 0 {
+			i, err = jsonscan.Nested(b, at, depth)
+		} else if i, err = child.value(b, at, depth, slots); child.raw >= 0 {
 			slots[child.raw] = b[at:i]
 		}
 		if err != nil {
@@ -197,13 +209,13 @@ func (n *node) members(b []byte, at int, slots [][]byte) (int, error) {
 	}
 }
 
-func (n *node) elements(b []byte, at int, slots [][]byte) (int, error) {
+func (n *node) elements(b []byte, at, depth int, slots [][]byte) (int, error) {
 	i := jsonscan.Space(b, at+1)
 	if i < len(b) && b[i] == ']' {
 		return i + 1, nil
 	}
 	for {
-		end, err := n.value(b, i, slots)
+		end, err := n.value(b, i, depth, slots)
 		if err != nil {
 			return end, err
 		}
@@ -308,21 +320,19 @@ func mustAccessor(text string) accessor {
 	return a
 }
 
-// rows appends the rows of one resource.
-func (r *reader) rows(resource []byte, out *batch) error {
-	if err := r.levels[0].fill(resource); err != nil {
-		return err
-	}
-	if r.require >= 0 && r.levels[0].slots[r.require] == nil {
-		return nil
+// rows appends the rows of the resource that b begins with, and tells where it ends.
+func (r *reader) rows(b []byte, out *batch) (end int, err error) {
+	end, err = r.levels[0].fill(b)
+	if err != nil || r.require >= 0 && r.levels[0].slots[r.require] == nil {
+		return end, err
 	}
 	if r.only != nil {
 		r.scratch, _ = r.append(r.scratch[:0], r.only)
 		if !slices.Contains(r.among, string(r.scratch)) {
-			return nil
+			return end, nil
 		}
 	}
-	return r.emit(0, out)
+	return end, r.emit(0, out)
 }
 
 // emit appends a row, or goes down into the elements of the next array.
@@ -345,7 +355,9 @@ func (r *reader) emit(depth int, out *batch) error {
 
 func (r *reader) elements(array []byte, depth int, out *batch) (err error) {
 	scanned := jsonscan.Elements(array, func(element []byte) bool {
-		if err = r.levels[depth+1].fill(element); err != nil {
+		if c := element[0]; c != '{' && c != '[' {
+			clear(r.levels[depth+1].slots) // no object: a row of what is around it
+		} else if _, err = r.levels[depth+1].fill(element); err != nil {
 			return false
 		}
 		var nested []byte

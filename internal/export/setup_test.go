@@ -3,6 +3,8 @@ package export
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"iter"
 	"slices"
 	"strings"
@@ -11,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"cohortflow/internal/fhir"
+	"cohortflow/internal/platform/jsonscan"
 )
 
 type rawJSON = json.RawMessage
@@ -47,6 +50,31 @@ func (s *source) Search(_ context.Context, q fhir.Search) iter.Seq2[json.RawMess
 			yield(nil, err)
 		}
 	}
+}
+
+// Scan is as awkward as the client may be: each resource comes in halves first, then whole, and after it comes an outcome.
+func (s *source) Scan(ctx context.Context, q fhir.Search, to fhir.Scanner) error {
+	outcome := []byte(`{"resourceType":"OperationOutcome","id":"outcome","item":[{"linkId":"outcome"}],"series":[{}]}`)
+	for resource, err := range s.Search(ctx, q) {
+		if err != nil {
+			return err
+		}
+		b := append(resource, '}') // of the entry
+		if _, err := to.Scan(b[:len(b)/2]); err == nil || !errors.Is(err, jsonscan.ErrIncomplete) {
+			return fmt.Errorf("half of a resource: %w", err)
+		}
+		if _, err := to.Scan(b); err != nil {
+			return err
+		}
+		if !to.Keep() {
+			return nil
+		}
+		clear(b)
+		if _, err := to.Scan(outcome); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func knownTables(t testing.TB) catalogue {

@@ -30,8 +30,8 @@ func newBundleReader(body io.Reader, maxEntry int) *bundleReader {
 	return &bundleReader{from: body, buf: make([]byte, 0, bufferSize), max: maxEntry}
 }
 
-// read hands over each resource; it is false when emit refused one.
-func (r *bundleReader) read(emit func(json.RawMessage) bool) (more bool, err error) {
+// read hands over each resource; it is false when the scanner has had enough.
+func (r *bundleReader) read(to Scanner) (more bool, err error) {
 	if err := r.expect('{'); err != nil {
 		return false, err
 	}
@@ -43,13 +43,13 @@ func (r *bundleReader) read(emit func(json.RawMessage) bool) (more bool, err err
 		if end {
 			return true, r.check(true)
 		}
-		if more, err = r.member(emit); err != nil || !more {
+		if more, err = r.member(to); err != nil || !more {
 			return more, err
 		}
 	}
 }
 
-func (r *bundleReader) member(emit func(json.RawMessage) bool) (more bool, err error) {
+func (r *bundleReader) member(to Scanner) (more bool, err error) {
 	var key string
 	err = r.parse(func(b []byte) (int, error) {
 		name, at, err := jsonscan.Key(b, 0)
@@ -60,7 +60,7 @@ func (r *bundleReader) member(emit func(json.RawMessage) bool) (more bool, err e
 		return false, err
 	}
 	if key == "entry" {
-		return r.entries(emit)
+		return r.entries(to)
 	}
 	value, err := r.value()
 	if err != nil {
@@ -86,7 +86,7 @@ func (r *bundleReader) member(emit func(json.RawMessage) bool) (more bool, err e
 	return true, nil
 }
 
-func (r *bundleReader) entries(emit func(json.RawMessage) bool) (more bool, err error) {
+func (r *bundleReader) entries(to Scanner) (more bool, err error) {
 	if err := r.expect('['); err != nil {
 		return false, err
 	}
@@ -95,60 +95,70 @@ func (r *bundleReader) entries(emit func(json.RawMessage) bool) (more bool, err 
 		if err != nil || end {
 			return err == nil, err
 		}
-		var resource []byte
-		var outcome bool
+		var e entry
 		err = r.parse(func(b []byte) (at int, err error) {
-			resource, outcome, at, err = entry(b)
-			return at, err
+			e = entry{}
+			return e.read(b, to)
 		})
 		if err != nil {
 			return false, err
 		}
-		if len(resource) == 0 || outcome {
+		if !e.resource || e.outcome {
 			continue
 		}
-		if resource[0] != '{' {
+		if !e.object {
 			return false, malformed("one of its resources is no object")
 		}
-		if !emit(resource) {
+		if !to.Keep() {
 			return false, nil
 		}
 	}
 }
 
-// entry reads one entry of a Bundle and finds its resource in it, in one pass.
-func entry(b []byte) (resource []byte, outcome bool, end int, err error) {
+// entry is what one entry of a Bundle holds.
+type entry struct {
+	resource bool // there is one
+	object   bool // it is an object, and the scanner has read it
+	outcome  bool
+}
+
+// read reads an entry and lets the scanner read its resource, in one pass.
+func (e *entry) read(b []byte, to Scanner) (end int, err error) {
 	if b[0] != '{' {
-		return nil, false, 0, jsonscan.ErrSyntax
+		return 0, jsonscan.ErrSyntax
 	}
 	i := jsonscan.Space(b, 1)
 	if i < len(b) && b[i] == '}' {
-		return nil, false, i + 1, nil
+		return i + 1, nil
 	}
 	for {
 		key, at, err := jsonscan.Key(b, i)
 		if err != nil {
-			return nil, false, at, err
+			return at, err
 		}
-		if i, err = jsonscan.Value(b, at); err != nil {
-			return nil, false, i, err
+		if i, err = e.member(key, b, at, to); err != nil {
+			return i, err
 		}
-		switch string(key) {
-		case "resource":
-			resource = b[at:i]
-		case "search":
-			outcome = isOutcome(b[at:i])
+		var last bool
+		if i, last, err = jsonscan.Next(b, i, '}'); err != nil || last {
+			return i, err
 		}
-		switch i = jsonscan.Space(b, i); {
-		case i >= len(b):
-			return nil, false, i, jsonscan.ErrIncomplete
-		case b[i] == '}':
-			return resource, outcome, i + 1, nil
-		case b[i] != ',':
-			return nil, false, i, jsonscan.ErrSyntax
-		}
-		i = jsonscan.Space(b, i+1)
+		i = jsonscan.Space(b, i)
 	}
+}
+
+func (e *entry) member(key, b []byte, at int, to Scanner) (end int, err error) {
+	if string(key) == "resource" && at < len(b) {
+		e.resource, e.object = true, b[at] == '{'
+		if e.object {
+			end, err = to.Scan(b[at:])
+			return at + end, err
+		}
+	}
+	if end, err = jsonscan.Value(b, at); err == nil && string(key) == "search" {
+		e.outcome = isOutcome(b[at:end])
+	}
+	return end, err
 }
 
 // isOutcome looks at the search member of an entry, which is sound JSON by now.
@@ -230,7 +240,8 @@ func (r *bundleReader) parse(f func(b []byte) (taken int, err error)) error {
 	}
 }
 
-// more reads on. What is unread moves to the front; a value that fills the buffer makes it twice as large.
+// more reads on. What is unread moves to the front; a value that fills the buffer makes it twice as large. As much is read
+// as is there already: a value is looked at again each time, and a large one must not be for every packet.
 func (r *bundleReader) more() error {
 	if r.end != nil {
 		return r.end
@@ -246,10 +257,9 @@ func (r *bundleReader) more() error {
 	if len(r.buf) > cap(r.buf)/2 {
 		r.buf = append(make([]byte, 0, 2*cap(r.buf)), r.buf...)
 	}
-	for read := false; !read && r.end == nil; {
+	for enough := unread + max(unread, 1); len(r.buf) < enough && r.end == nil; {
 		n, err := r.from.Read(r.buf[len(r.buf):cap(r.buf)])
-		r.buf = r.buf[:len(r.buf)+n]
-		read, r.end = n > 0, err
+		r.buf, r.end = r.buf[:len(r.buf)+n], err
 	}
 	if r.end != nil && len(r.buf) == unread {
 		return r.end

@@ -12,6 +12,7 @@ import (
 	"strconv"
 
 	"cohortflow/internal/platform/httpclient"
+	"cohortflow/internal/platform/jsonscan"
 )
 
 // Search is a question for many resources.
@@ -42,36 +43,63 @@ func (s Search) query() string {
 // Outcomes (entries with search mode "outcome") are left out.
 func (c *Client) Search(ctx context.Context, s Search) iter.Seq2[json.RawMessage, error] {
 	return func(yield func(json.RawMessage, error) bool) {
-		address, err := c.address(s.Type, "", s.query())
-		if err != nil {
+		if err := c.Scan(ctx, s, &whole{yield: yield}); err != nil {
 			yield(nil, err)
-			return
-		}
-		credential := s.Credential
-		if credential == nil {
-			credential = c.cfg.Credential
-		}
-		var visited trail
-		for address != "" {
-			if !visited.step(address) {
-				yield(nil, malformed("its pages go round in a circle"))
-				return
-			}
-			next, more, err := c.page(ctx, address, credential, func(r json.RawMessage) bool { return yield(r, nil) })
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			if !more {
-				return
-			}
-			address = next
 		}
 	}
 }
 
-// page reads one page; more is false when the consumer has had enough.
-func (c *Client) page(ctx context.Context, address string, credential Credential, emit func(json.RawMessage) bool) (next string, more bool, err error) {
+// whole is the scanner that takes resources as they are.
+type whole struct {
+	resource json.RawMessage
+	yield    func(json.RawMessage, error) bool
+}
+
+func (w *whole) Scan(b []byte) (end int, err error) {
+	end, err = jsonscan.Value(b, 0)
+	w.resource = b[:end:end]
+	return end, err
+}
+
+func (w *whole) Keep() bool { return w.yield(w.resource, nil) }
+
+// Scanner takes resources apart where they lie in the client's buffer, while they are cut out of a page, so that the text
+// of a large export is read once instead of twice.
+type Scanner interface {
+	// Scan reads the object that b begins with, as strictly as jsonscan.Value does and with its errors, and tells where it
+	// ends; the rest of the page follows. At jsonscan.ErrIncomplete it is called again for the same resource when more has
+	// arrived. b is valid until Keep returns.
+	Scan(b []byte) (end int, err error)
+	// Keep says that what Scan read last was found by the search; false ends the search. Where Scan is called again without
+	// it, what it read last is to be forgotten: it was not whole, or it was an outcome.
+	Keep() bool
+}
+
+// Scan is Search for those who read the text of resources themselves. It returns nil at the end of the search, also when
+// the scanner ended it.
+func (c *Client) Scan(ctx context.Context, s Search, to Scanner) error {
+	address, err := c.address(s.Type, "", s.query())
+	if err != nil {
+		return err
+	}
+	credential := s.Credential
+	if credential == nil {
+		credential = c.cfg.Credential
+	}
+	var visited trail
+	for more := true; more && address != ""; {
+		if !visited.step(address) {
+			return malformed("its pages go round in a circle")
+		}
+		if address, more, err = c.page(ctx, address, credential, to); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// page reads one page; more is false when the scanner has had enough.
+func (c *Client) page(ctx context.Context, address string, credential Credential, to Scanner) (next string, more bool, err error) {
 	header := http.Header{"Accept": {"application/fhir+json"}, "X-Trace-Id": {c.cfg.NewTraceID()}}
 	if credential != nil {
 		authorization, err := credential.Authorization(ctx)
@@ -88,7 +116,7 @@ func (c *Client) page(ctx context.Context, address string, credential Credential
 	}
 	defer body.Close()
 	reader := newBundleReader(body, c.cfg.MaxEntry)
-	more, err = reader.read(emit)
+	more, err = reader.read(to)
 	if err != nil {
 		return "", false, explainPage(err)
 	}

@@ -21,8 +21,8 @@ var (
 	ErrSyntax = errors.New("the JSON is malformed")
 )
 
-// maxDepth bounds the nesting of values.
-const maxDepth = 1000
+// MaxDepth bounds the nesting of values.
+const MaxDepth = 1000
 
 // Space is the position of the first byte from i on that is no white space; len(b) when there is none.
 func Space(b []byte, i int) int {
@@ -41,9 +41,10 @@ func blanks(b []byte, i int) int {
 
 // Value is the end of the value that begins at i, checked strictly. A number that reaches the end of the slice is
 // incomplete: more digits might follow.
-func Value(b []byte, i int) (end int, err error) { return value(b, i, 0) }
+func Value(b []byte, i int) (end int, err error) { return Nested(b, i, 0) }
 
-func value(b []byte, i, depth int) (int, error) {
+// Nested is Value for a value that lies in depth others, which the caller reads itself.
+func Nested(b []byte, i, depth int) (end int, err error) {
 	if i >= len(b) {
 		return i, ErrIncomplete
 	}
@@ -51,7 +52,7 @@ func value(b []byte, i, depth int) (int, error) {
 	case c == '"':
 		return String(b, i)
 	case c == '{' || c == '[':
-		if depth == maxDepth {
+		if depth >= MaxDepth {
 			return i, ErrSyntax
 		}
 		if c == '{' {
@@ -79,7 +80,7 @@ func object(b []byte, i, depth int) (int, error) {
 		if err != nil {
 			return at, err
 		}
-		if i, err = value(b, at, depth); err != nil {
+		if i, err = Nested(b, at, depth); err != nil {
 			return i, err
 		}
 		var end bool
@@ -96,7 +97,7 @@ func array(b []byte, i, depth int) (int, error) {
 	}
 	for {
 		var err error
-		if i, err = value(b, i, depth); err != nil {
+		if i, err = Nested(b, i, depth); err != nil {
 			return i, err
 		}
 		var end bool

@@ -77,7 +77,7 @@ func FuzzAgainstTheStandardLibrary(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		b := []byte(s + " ")
-		if strings.Count(s, "[")+strings.Count(s, "{") < maxDepth {
+		if strings.Count(s, "[")+strings.Count(s, "{") < MaxDepth {
 			require.Equal(t, json.Valid(b), whole(b) == nil, "%q", s)
 		}
 		_, _ = Skip(b, 0) // whatever it is, it comes to an end
