@@ -281,7 +281,7 @@ func (w *world) research(tx *database.Tx, n int, name string) {
 	w.ids[name+".group"] = group
 	result := cohort.Cohort{Base: base("cohort"), Work: ended, OwnerID: name, Name: &text, Description: &text, RequestQuerySnapshotID: &snapshot.UUID, GroupID: group, DatedMeasureID: &measure.UUID}
 	w.make(tx, &result)
-	w.make(tx, &cohort.FhirFilter{Base: base("filter"), OwnerID: name, FhirResource: "Patient", FhirVersion: "4", QueryVersion: "v1", Name: text, Filter: "gender=" + text})
+	w.make(tx, &cohort.FhirFilter{Base: base("filter"), OwnerID: name, FhirResource: "Patient", FhirVersion: "4", QueryVersion: "v1", Name: text + " " + group, Filter: "gender=" + text})
 	w.make(tx, &cohort.Study{Base: base("study"), Work: ended, OwnerID: name, RequestQuerySnapshotID: snapshot.UUID, TotalCount: new(int32(5)), ReportFile: []byte(text), ReportJSONContent: []byte("{}")})
 	w.make(tx, &cohort.Schedule{Base: base("schedule"), OwnerID: name, RequestSnapshotID: next.UUID, RefreshTime: 9_000_000_000, RefreshFrequency: "daily"})
 	w.exports(tx, name, id, result.UUID)
