@@ -59,12 +59,12 @@ func (r crud) table() web.Table {
 		}
 	}
 	add(web.Route{Method: http.MethodGet, Path: r.path, Summary: "List " + r.tag, Query: r.query, Paged: web.ByOffset, Out: r.page, Do: r.list})
-	add(web.Route{Method: http.MethodPost, Path: r.path, Summary: "Create one of " + r.tag, Body: r.body, Out: r.out,
+	add(web.Route{Method: http.MethodPost, Path: r.path, Summary: "Create one of the " + r.tag, Body: r.body, Out: r.out,
 		Status: http.StatusCreated, View: r.view, Action: "create", Do: r.create})
-	add(web.Route{Method: http.MethodGet, Path: r.one, Summary: "Read one of " + r.tag, Out: r.out, Do: r.get})
-	add(web.Route{Method: http.MethodPatch, Path: r.one, Summary: "Change one of " + r.tag, Body: r.body, Out: r.out,
+	add(web.Route{Method: http.MethodGet, Path: r.one, Summary: "Read one of the " + r.tag, Out: r.out, Do: r.get})
+	add(web.Route{Method: http.MethodPatch, Path: r.one, Summary: "Change one of the " + r.tag, Body: r.body, Out: r.out,
 		View: r.view, Action: "partial_update", Do: r.change})
-	add(web.Route{Method: http.MethodDelete, Path: r.one, Summary: "Delete one or, separated by commas, several of " + r.tag,
+	add(web.Route{Method: http.MethodDelete, Path: r.one, Summary: "Delete one or, separated by commas, several of the " + r.tag,
 		Status: http.StatusNoContent, View: r.view, Action: "destroy", Do: r.del})
 	return t
 }
