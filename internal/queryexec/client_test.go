@@ -65,11 +65,23 @@ const trace = "java.util.NoSuchElementException: key not found: x\n\tat scala.co
 
 func TestNewClientRefusesNonsense(t *testing.T) {
 	t.Parallel()
-	for _, address := range []string{"", "qe:8090", "ftp://qe", "http://qe?x=1", "::"} {
+	for _, address := range []string{"qe:8090", "ftp://qe", "http://qe?x=1", "::"} {
 		_, err := NewClient(quiet(), newHTTP(t, httpclient.Config{}), address)
 		require.Error(t, err, address)
 	}
 	_, err := NewClient(nil, nil, "http://qe")
+	require.Error(t, err)
+}
+
+func TestWithoutAddressNothingIsSent(t *testing.T) {
+	t.Parallel()
+	client, err := NewClient(quiet(), newHTTP(t, httpclient.Config{}), "")
+	require.NoError(t, err)
+	_, err = client.Submit(t.Context(), Job{ModeCount, `{}`})
+	require.Error(t, err)
+	_, err = client.Cancel(t.Context(), "J1")
+	require.Error(t, err)
+	_, err = client.Status(t.Context(), "J1")
 	require.Error(t, err)
 }
 

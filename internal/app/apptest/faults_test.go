@@ -62,8 +62,9 @@ func TestWorkersAreKilled(t *testing.T) {
 	in.Settled()
 	in.Measured(counts, questions, false)
 
-	// Creations are reported only when new workers have found them without an answer.
-	set(t, in, slow(time.Minute), faultplan.Rule{Peer: "qe", Mode: "create", Action: faultplan.CallbackDelay, For: faultplan.Duration(8 * time.Second)})
+	// Creations are reported only when new workers have found them without an answer; counts not at all meanwhile, so that
+	// each worker has something to do again.
+	set(t, in, slow(time.Minute), faultplan.Rule{Peer: "qe", Mode: "count", Action: faultplan.CallbackLost}, faultplan.Rule{Peer: "qe", Mode: "create", Action: faultplan.CallbackDelay, For: faultplan.Duration(8 * time.Second)})
 	cohorts := in.Cohorts(r, questions, counts)
 	again := in.Questions(r, 20, false)
 	more := in.Counts(r, again)

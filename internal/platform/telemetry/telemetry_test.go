@@ -47,7 +47,7 @@ func TestMetrics(t *testing.T) {
 func TestHTTPServer(t *testing.T) {
 	t.Parallel()
 	setup := func(addr string) *telemetry.HTTPServer {
-		return &telemetry.HTTPServer{Name: "API", Addr: addr, Log: slog.New(slog.DiscardHandler), Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("hello")) })}
+		return &telemetry.HTTPServer{Name: "API", Addr: addr, Setting: "ADDR", Log: slog.New(slog.DiscardHandler), Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("hello")) })}
 	}
 	first := setup("127.0.0.1:0")
 	require.NoError(t, first.Start(t.Context()))
@@ -58,7 +58,7 @@ func TestHTTPServer(t *testing.T) {
 	require.NoError(t, answer.Body.Close())
 	require.Equal(t, "hello", string(body))
 
-	require.ErrorContains(t, setup(first.Address()).Start(t.Context()), "is it in use?")
+	require.ErrorContains(t, setup(first.Address()).Start(t.Context()), "another address: ADDR")
 	require.NoError(t, setup("127.0.0.1:0").Stop(t.Context()), "stopped without a start")
 	require.NoError(t, first.Stop(t.Context()))
 	require.NoError(t, setup(first.Address()).Start(t.Context()), "the address is free again")
