@@ -14,6 +14,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/xuri/excelize/v2"
+
+	"cohortflow/internal/platform/jsonscan"
 )
 
 var noon = time.Date(2026, 3, 14, 12, 0, 0, 0, time.UTC)
@@ -39,7 +41,7 @@ func written(t *testing.T, s Source, p plan) (files map[string][]byte, rows int6
 	return unzip(t, out.Bytes()), rows
 }
 
-func unzip(t *testing.T, content []byte) map[string][]byte {
+func unzip(t testing.TB, content []byte) map[string][]byte {
 	t.Helper()
 	archive, err := zip.NewReader(bytes.NewReader(content), int64(len(content)))
 	require.NoError(t, err)
@@ -82,6 +84,47 @@ func TestCSVAgreesWithTheStandardLibrary(t *testing.T) {
 		require.Equal(t, want, string(appendCSV(nil, []byte(text), false)))
 	}
 	require.Equal(t, "-1", string(appendCSV(nil, []byte("-1"), true)))
+}
+
+// A byte that matters is seen wherever it is among the eight that are looked at together.
+func TestCSVSeesEveryByte(t *testing.T) {
+	t.Parallel()
+	for c := range 256 {
+		for _, length := range []int{1, 7, 8, 9, 16, 19} {
+			for at := range length {
+				text := bytes.Repeat([]byte("-"), length)
+				text[at] = byte(c)
+				require.Equal(t, !special[c], plain(text), "%q", text)
+			}
+		}
+	}
+}
+
+// The reader checks resources in the place of the client: it must take and refuse the same, and end where they end.
+func FuzzReaderIsStrict(f *testing.F) {
+	for _, s := range []string{ada, hb, response, `{"id":01}`, `{"a":tru}`, `{"subject":{"reference":[[["x/1"]]]}}`, `{"id":"x"`, `{"item":[1,[{}],null]}`,
+		`{"x":"\x"}`, `{ "id" : "a" , }`, `{"id":"a"}{`, `{"id":[1,]}`, `{"id":` + strings.Repeat("[", 999) + "1" + strings.Repeat("]", 999) + `}`,
+		`{"id":` + strings.Repeat("[", 1000) + strings.Repeat("]", 1000) + `}`} {
+		f.Add(s)
+	}
+	tables := knownTables(f)
+	f.Fuzz(func(t *testing.T, s string) {
+		b := []byte("{" + strings.TrimPrefix(s, "{"))
+		want, fault := jsonscan.Value(b, 0)
+		for _, name := range []string{"measurement", "questionnaireresponse__item", "note"} {
+			known, err := tables.find(name)
+			require.NoError(t, err)
+			r, out := newReader(planned{table: known, columns: known.columns}, true), &batch{}
+			out.reset(len(known.columns))
+			for range 2 { // the second time it knows the members
+				end, err := r.rows(b, out)
+				require.ErrorIs(t, err, fault)
+				if fault == nil {
+					require.Equal(t, want, end)
+				}
+			}
+		}
+	})
 }
 
 func TestXLSXReopened(t *testing.T) {

@@ -224,9 +224,7 @@ func (a *accessor) append(dst []byte, alternatives func(i int) (found, bool)) (o
 		}
 	}
 	if a.id {
-		if at := bytes.LastIndexByte(dst[from:], '/'); at >= 0 {
-			dst = append(dst[:from], dst[from+at+1:]...)
-		}
+		dst = keepID(dst, from)
 	}
 	if a.base64 {
 		text, err := base64.StdEncoding.AppendDecode(nil, dst[from:])
@@ -235,6 +233,14 @@ func (a *accessor) append(dst []byte, alternatives func(i int) (found, bool)) (o
 		}
 	}
 	return dst, number
+}
+
+// keepID leaves the id of the reference that dst holds from a position on.
+func keepID(dst []byte, from int) []byte {
+	if at := bytes.LastIndexByte(dst[from:], '/'); at >= 0 {
+		return append(dst[:from], dst[from+at+1:]...)
+	}
+	return dst
 }
 
 func appendScalar(dst, scalar []byte) (out []byte, number bool) {

@@ -166,7 +166,7 @@ func (n *node) value(b []byte, at, depth int, slots [][]byte) (end int, err erro
 	if at >= len(b) {
 		return at, jsonscan.ErrIncomplete
 	}
-	if depth >= jsonscan.MaxDepth {
+	if depth >= jsonscan.MaxDepth && (b[at] == '{' || b[at] == '[') {
 		return at, jsonscan.ErrSyntax
 	}
 	switch {
@@ -242,11 +242,11 @@ type bound struct {
 	level int
 	slots []int
 	steps [][]step // by alternative; nil: the slot holds the value itself
-	quick bool     // nothing but the values of slots
+	quick bool     // nothing but the values of slots, or the ids in them
 }
 
 func (r *reader) bind(a accessor, depth int) bound {
-	b := bound{accessor: a, level: depth - a.level, quick: a.constant == "" && !a.id && !a.base64}
+	b := bound{accessor: a, level: depth - a.level, quick: a.constant == "" && !a.base64}
 	l := &r.levels[b.level]
 	if a.pivot != "" {
 		b.slots, b.steps, b.quick = []int{l.whole("item")}, make([][]step, 1), false
@@ -268,7 +268,12 @@ func (r *reader) append(dst []byte, b *bound) ([]byte, bool) {
 	if b.quick {
 		for _, slot := range b.slots {
 			if v := values[slot]; v != nil && string(v) != `""` {
-				return appendScalar(dst, v)
+				from := len(dst)
+				dst, number := appendScalar(dst, v)
+				if b.id {
+					dst = keepID(dst, from)
+				}
+				return dst, number
 			}
 		}
 		return dst, false

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"cohortflow/internal/platform/httpclient"
+	"cohortflow/internal/platform/jsonscan"
 )
 
 // collect runs the search to its end.
@@ -143,6 +144,79 @@ func TestSearchCancelledBetweenPages(t *testing.T) {
 		cancel()
 	}
 	require.ErrorIs(t, fault, context.Canceled)
+}
+
+// fussy is a scanner that wants its calls in order.
+type fussy struct {
+	t     *testing.T
+	scan  string // what it read last
+	whole bool
+	kept  []string
+	limit int
+}
+
+func (f *fussy) Scan(b []byte) (end int, err error) {
+	end, err = jsonscan.Value(b, 0)
+	f.scan, f.whole = string(b[:end]), err == nil
+	return end, err
+}
+
+func (f *fussy) Keep() bool {
+	require.True(f.t, f.whole, "only what was read to its end is kept")
+	f.kept, f.whole = append(f.kept, f.scan), false
+	return len(f.kept) != f.limit
+}
+
+// dribble gives a text away in small pieces.
+type dribble struct {
+	text string
+	size int
+}
+
+func (d *dribble) Read(p []byte) (int, error) {
+	if d.text == "" {
+		return 0, io.EOF
+	}
+	n := copy(p[:min(len(p), d.size)], d.text)
+	d.text = d.text[n:]
+	return n, nil
+}
+
+func TestScanKeepsWholeResources(t *testing.T) {
+	t.Parallel()
+	const page = `{"resourceType":"Bundle","entry":[{"resource":{"id":"1","x":[1,{"y":"z\""}]},"search":{"mode":"match"}},{"search":{"mode":"outcome"},"resource":{"id":"o"}},
+		{"resource":{"id":"o"},"search":{"mode":"outcome"}}, {} ,{"fullUrl":"u"},{"resource":{"id":"first"},"resource":{"id":"2"}} , { "resource" : { } } ]}`
+	for size := 1; size < len(page); size++ {
+		f := &fussy{t: t}
+		more, err := newBundleReader(&dribble{page, size}, 1<<20).read(f)
+		require.NoError(t, err)
+		require.True(t, more)
+		require.Equal(t, []string{`{"id":"1","x":[1,{"y":"z\""}]}`, `{"id":"2"}`, `{ }`}, f.kept)
+	}
+	for size := 1; size < len(page); size += 7 { // wherever it breaks off, nothing half is kept
+		_, err := newBundleReader(&dribble{page[:size], 11}, 1<<20).read(&fussy{t: t})
+		require.Error(t, err)
+	}
+	f := &fussy{t: t, limit: 2}
+	more, err := newBundleReader(strings.NewReader(page), 1<<20).read(f)
+	require.NoError(t, err)
+	require.False(t, more)
+	require.Len(t, f.kept, 2)
+}
+
+// counted is how often a scanner looks at a resource.
+type counted struct{ scans int }
+
+func (c *counted) Scan(b []byte) (int, error) { c.scans++; return jsonscan.Value(b, 0) }
+func (c *counted) Keep() bool                 { return true }
+
+func TestLargeResourcesAreNotReadForEachPacket(t *testing.T) {
+	t.Parallel()
+	c := &counted{}
+	page := `{"resourceType":"Bundle","entry":[{"resource":{"id":"` + strings.Repeat("x", 8<<20) + `"}}]}`
+	_, err := newBundleReader(&dribble{page, 1400}, 16<<20).read(c)
+	require.NoError(t, err)
+	require.Less(t, c.scans, 40)
 }
 
 // A page must not be held: what is in memory is one entry and the decoder's buffer.
