@@ -162,11 +162,11 @@ func (r routes) lookups() web.Table {
 	return web.Table{
 		{Method: "GET", Path: "/exports/cohorts/", Summary: "Finished cohorts that may be exported", Tag: tag, Paged: web.ByOffset, Query: []web.Param{owner},
 			Out: web.PageOf[CohortView]{}, For: web.AnyUser, Do: r.cohorts},
-		{Method: "GET", Path: "/exports/cohorts/:uuid/", Summary: "One of one's own", Tag: tag, Out: CohortView{}, For: web.Owner, Do: r.cohort},
+		{Method: "GET", Path: "/exports/cohorts/:uuid/", Summary: "One cohort of one's own", Tag: tag, Out: CohortView{}, For: web.Owner, Do: r.cohort},
 		{Method: "GET", Path: "/exports/fhir-filters/", Summary: "Saved filters for the tables of an export", Tag: tag, Paged: web.ByOffset,
 			Query: []web.Param{owner, text("fhir_resource", ""), {Name: "identifying", Type: "boolean"}, text("search", ""), text("ordering", "created_at, name")},
 			Out:   web.PageOf[FilterView]{}, For: web.AnyUser, Do: r.filters},
-		{Method: "GET", Path: "/exports/fhir-filters/:uuid/", Summary: "One of one's own", Tag: tag, Out: FilterView{}, For: web.Owner, Do: r.filter},
+		{Method: "GET", Path: "/exports/fhir-filters/:uuid/", Summary: "One filter of one's own", Tag: tag, Out: FilterView{}, For: web.Owner, Do: r.filter},
 	}
 }
 

@@ -144,6 +144,11 @@ func addOperation(r *openapi3.Reflector, route Route, current *openapi.Operation
 	for _, p := range append(slices.Clone(route.Query), pagingParams(route.Paged)...) {
 		op.Parameters = append(op.Parameters, param(openapi3.ParameterInQuery, p.Name, p.Type, p.Doc))
 	}
+	if route.Out == nil && route.Produces != "" {
+		file := (&openapi3.Schema{}).WithType(openapi3.SchemaTypeString).WithFormat("binary")
+		op.Responses.WithMapOfResponseOrRefValuesItem(strconv.Itoa(status), openapi3.ResponseOrRef{Response: (&openapi3.Response{Description: "The file"}).
+			WithContentItem(route.Produces, openapi3.MediaType{Schema: &openapi3.SchemaOrRef{Schema: file}})})
+	}
 	refusals(op, route)
 	return r.AddOperation(oc)
 }

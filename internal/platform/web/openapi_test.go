@@ -33,11 +33,15 @@ func TestOpenAPI(t *testing.T) {
 		{Method: "GET", Path: "/things/", Out: web.PageOf[thing]{}, Paged: web.ByOffset, For: web.Owner, Query: []web.Param{{Name: "after", Type: "date-time"}}, Do: nothing},
 		{Method: "POST", Path: "/things/:uuid/close/", Body: thing{}, Out: thing{}, Status: 201, For: web.Owner, Do: nothing},
 		{Method: "DELETE", Path: "/things/:uuid/", Status: 204, For: web.Owner, Do: nothing},
+		{Method: "GET", Path: "/things/:uuid/download/", Produces: "application/zip", For: web.Owner, Do: nothing},
 	}, "1")
 	require.NoError(t, err)
 	spec, err := openapi3.NewLoader().LoadFromData(doc)
 	require.NoError(t, err)
 	require.NoError(t, spec.Validate(t.Context()))
+	file := spec.Paths.Find("/things/{uuid}/download/").Get.Responses.Value("200").Value.Content["application/zip"]
+	require.NotNil(t, file, "a download is a file of its type")
+	require.Equal(t, "binary", file.Schema.Value.Format)
 	op := spec.Paths.Find("/things/").Get
 	require.Len(t, op.Parameters, 3)
 	schema := op.Responses.Value("200").Value.Content["application/json"].Schema.Value.Properties["results"].Value.Items.Value
