@@ -174,6 +174,13 @@ func (a *App) figures() {
 	a.metrics.Gauges("cohortflow_owed_tasks", "Owed tasks: due and held by nobody, held by a worker, dead.", "state", stat(func(s engine.Stats) map[string]float64 {
 		return map[string]float64{"due": float64(s.Due), "held": float64(s.Held), "dead": float64(s.Dead)}
 	}))
+	a.metrics.Gauges("cohortflow_oldest_due_seconds", "For how long the oldest due task has been held by nobody; 0 for none.", "queue", stat(func(s engine.Stats) map[string]float64 {
+		age := 0.0
+		if s.OldestDue != nil {
+			age = max(0, a.opts.Clock.Now().Sub(*s.OldestDue).Seconds())
+		}
+		return map[string]float64{"all": age}
+	}))
 	a.metrics.Gauges("cohortflow_owed_tasks_by_name", "Owed tasks that are not dead, by name.", "task", stat(func(s engine.Stats) map[string]float64 {
 		values := map[string]float64{}
 		for name, n := range s.Owed {
