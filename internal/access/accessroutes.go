@@ -57,7 +57,7 @@ func literal(q *web.Query, name string) bool {
 func (r routes) readAccessFilter(c *gin.Context) (f AccessFilter, err error) {
 	q := web.QueryOf(c)
 	f = AccessFilter{
-		ProfileID: rowParam(q, "profile_id"), RoleID: rowParam(q, "role_id"), PerimeterID: rowParam(q, "perimeter_id"),
+		ProfileID: rowParam(q, "profile_id", rowKey), RoleID: rowParam(q, "role_id", rowKey), PerimeterID: rowParam(q, "perimeter_id", perimeterKey),
 		Source: q.Text("source"), Start: q.Time("start_datetime"), End: q.Time("end_datetime"), Search: q.Search(),
 		Order: q.Ordering(accessOrders...),
 	}
@@ -155,7 +155,7 @@ func (r routes) myDataRights(c *gin.Context) error {
 }
 
 func (r routes) access(c *gin.Context) error {
-	id, err := pathID(c, "id")
+	id, err := pathID(c, "id", rowKey)
 	if err != nil {
 		return err
 	}
@@ -179,8 +179,9 @@ func (r routes) createAccess(c *gin.Context) error {
 		return err
 	}
 	f := web.FieldsOf(body, false)
-	n.ProfileID = f.IntRef("profile_id", web.Required).Value
-	n.RoleID = f.IntRef("role_id", web.Required).Value
+	keys := web.Between(1, 1<<(rowKey-1)-1)
+	n.ProfileID = f.IntRef("profile_id", web.Required, keys).Value
+	n.RoleID = f.IntRef("role_id", web.Required, keys).Value
 	n.PerimeterID = f.IntRef("perimeter_id", web.Required).Value
 	if err := f.Err(); err != nil {
 		return err
@@ -210,7 +211,7 @@ var dateFields = []string{"start_datetime", "end_datetime"}
 
 // patchAccess checks in the order of accesses.md 12.5: the access and the right to manage it come before the body.
 func (r routes) patchAccess(c *gin.Context) error {
-	id, err := pathID(c, "id")
+	id, err := pathID(c, "id", rowKey)
 	if err != nil {
 		return err
 	}
@@ -245,7 +246,7 @@ func (r routes) patchAccess(c *gin.Context) error {
 }
 
 func (r routes) closeAccess(c *gin.Context) error {
-	id, err := pathID(c, "id")
+	id, err := pathID(c, "id", rowKey)
 	if err != nil {
 		return err
 	}
@@ -254,7 +255,7 @@ func (r routes) closeAccess(c *gin.Context) error {
 }
 
 func (r routes) deleteAccess(c *gin.Context) error {
-	id, err := pathID(c, "id")
+	id, err := pathID(c, "id", rowKey)
 	if err != nil {
 		return err
 	}

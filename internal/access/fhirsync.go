@@ -202,7 +202,7 @@ func (r routes) syncFromFHIR(c *gin.Context) error {
 }
 
 func (r routes) virtualCohortReady(c *gin.Context) error {
-	id, err := pathID(c, "id")
+	id, err := pathID(c, "id", perimeterKey)
 	if err != nil {
 		return err
 	}

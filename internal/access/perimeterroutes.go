@@ -72,7 +72,7 @@ func (r routes) listPerimeters(c *gin.Context, f PerimeterFilter) error {
 
 // children are the perimeters under one, which need not exist. A filter by parents on top of it can only narrow it.
 func (r routes) children(c *gin.Context) error {
-	id, err := pathID(c, "id")
+	id, err := pathID(c, "id", perimeterKey)
 	if err != nil {
 		return err
 	}
@@ -89,7 +89,7 @@ func (r routes) children(c *gin.Context) error {
 }
 
 func (r routes) perimeter(c *gin.Context) error {
-	id, err := pathID(c, "id")
+	id, err := pathID(c, "id", perimeterKey)
 	if err != nil {
 		return err
 	}
@@ -102,11 +102,11 @@ func (r routes) perimeter(c *gin.Context) error {
 }
 
 func (r routes) child(c *gin.Context) error {
-	parent, err := pathID(c, "id")
+	parent, err := pathID(c, "id", perimeterKey)
 	if err != nil {
 		return err
 	}
-	id, err := pathID(c, "child")
+	id, err := pathID(c, "child", perimeterKey)
 	if err != nil {
 		return err
 	}

@@ -54,7 +54,7 @@ func viewRoles(list []Role) []roleView {
 }
 
 func (r routes) role(c *gin.Context) error {
-	id, err := pathID(c, "id")
+	id, err := pathID(c, "id", rowKey)
 	if err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func (r routes) createRole(c *gin.Context) error {
 }
 
 func (r routes) patchRole(c *gin.Context) error {
-	id, err := pathID(c, "id")
+	id, err := pathID(c, "id", rowKey)
 	if err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func (r routes) patchRole(c *gin.Context) error {
 }
 
 func (r routes) deleteRole(c *gin.Context) error {
-	id, err := pathID(c, "id")
+	id, err := pathID(c, "id", rowKey)
 	if err != nil {
 		return err
 	}
@@ -146,7 +146,7 @@ var roleUserParams = []web.Param{
 
 // roleUsers answers 204 when nobody is left, and honours page, which the portal sends (accesses.md 10.6).
 func (r routes) roleUsers(c *gin.Context) error {
-	id, err := pathID(c, "id")
+	id, err := pathID(c, "id", rowKey)
 	if err != nil {
 		return err
 	}

@@ -105,9 +105,15 @@ func (r routes) ofPerimeters() web.Table {
 	}
 }
 
-// pathID reads a numeric path parameter; anything else is a bare 404.
-func pathID(c *gin.Context, name string) (int64, error) {
-	id, err := strconv.ParseInt(c.Param(name), 10, 64)
+// The sizes of keys, in bits: perimeters keep the numbers of their source, all other rows those of a sequence.
+const (
+	perimeterKey = 64
+	rowKey       = 32
+)
+
+// pathID reads a numeric path parameter; anything else, and what is larger than a key can be, is a bare 404.
+func pathID(c *gin.Context, name string, bits int) (int64, error) {
+	id, err := strconv.ParseInt(c.Param(name), 10, bits)
 	if err != nil {
 		return 0, fault.NotFound{}
 	}
@@ -120,7 +126,7 @@ func (r routes) categories(c *gin.Context) error {
 }
 
 func (r routes) right(c *gin.Context) error {
-	id, err := pathID(c, "id")
+	id, err := pathID(c, "id", rowKey)
 	if err != nil {
 		return err
 	}
@@ -138,12 +144,12 @@ func answer[T any](c *gin.Context, v T, err error) error {
 }
 
 // rowParam reads a filter by a numeric foreign key; what is no number is no row (accesses.md 2.3).
-func rowParam(q *web.Query, name string) *int64 {
+func rowParam(q *web.Query, name string, bits int) *int64 {
 	text := q.Text(name)
 	if text == "" {
 		return nil
 	}
-	id, err := strconv.ParseInt(text, 10, 64)
+	id, err := strconv.ParseInt(text, 10, bits)
 	if err != nil {
 		q.Refuse(name, web.NoSuchChoice)
 		return nil
@@ -190,7 +196,7 @@ func (r routes) profiles(c *gin.Context) error {
 }
 
 func (r routes) profile(c *gin.Context) error {
-	id, err := pathID(c, "id")
+	id, err := pathID(c, "id", rowKey)
 	if err != nil {
 		return err
 	}

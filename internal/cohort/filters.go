@@ -255,6 +255,9 @@ func (a *api) deleteFilters(c *gin.Context) error {
 	switch list := body["uuids"].(type) {
 	case nil:
 	case []any:
+		if len(list) > web.MaxItems {
+			return fault.Field("uuids", fmt.Sprintf("Ensure this list has no more than %d values.", web.MaxItems))
+		}
 		for _, item := range list {
 			id, err := web.ParseUUID(web.Display(item))
 			if err != nil {

@@ -220,7 +220,7 @@ func (a *api) translateForSchedule(c *gin.Context, snap Snapshot) (string, error
 	caller := identity.CallerOf(c)
 	translated, err := a.translator.Translate(c.Request.Context(), queryexec.Query{Serialized: snap.SerializedQuery, Mode: queryexec.ModeCount,
 		InstanceID: snap.UUID.String(), Owner: snap.OwnerID,
-		Auth: fhir.Auth{Authorization: caller.Authorization, Method: caller.AuthorizationMethod, TraceID: c.GetHeader("X-Trace-Id")}})
+		Auth: fhir.Auth{Authorization: caller.Authorization, Method: caller.AuthorizationMethod, TraceID: caller.TraceID}})
 	var hopeless *queryexec.QueryError
 	if errors.As(err, &hopeless) {
 		return "", fault.Field("request_snapshot", hopeless.Text)

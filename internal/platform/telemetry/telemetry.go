@@ -49,6 +49,11 @@ func (m *Metrics) Observe(method, route string, status int, took time.Duration) 
 	if route == "" {
 		route = "none" // an unknown path: its text must not become a label
 	}
+	switch method {
+	case http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodHead, http.MethodOptions, http.MethodTrace:
+	default:
+		method = "other" // nor must a word that a client made up
+	}
 	m.requests.WithLabelValues(method, route, strconv.Itoa(status)).Observe(took.Seconds())
 }
 

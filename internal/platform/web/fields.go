@@ -287,8 +287,7 @@ func (f *Fields) Ref(name string, list ...Rule) Opt[uuid.UUID] {
 	if !ok {
 		return Opt[uuid.UUID]{Set: isNull, Null: isNull}
 	}
-	if b, isBool := v.(bool); isBool {
-		_ = b
+	if _, isBool := v.(bool); isBool {
 		f.Add(name, "Incorrect type. Expected pk value, received bool.")
 		return Opt[uuid.UUID]{}
 	}
@@ -300,19 +299,23 @@ func (f *Fields) Ref(name string, list ...Rule) Opt[uuid.UUID] {
 	return Opt[uuid.UUID]{Set: true, Value: id}
 }
 
-// IntRef reads a reference to a row with a numeric key (accesses.md 12.4). Whether the row exists is the service's question:
-// see NoSuchRow.
+// IntRef reads a reference to a row with a numeric key (accesses.md 12.4); outside of Between there is no such row. Whether
+// the row exists is the service's question: see NoSuchRow.
 func (f *Fields) IntRef(name string, list ...Rule) Opt[int64] {
 	if text, isText := f.body[name].(string); isText && strings.TrimSpace(text) == "" {
 		f.body[name] = nil // an empty text means null
 	}
-	v, _, isNull, ok := f.take(name, list)
+	v, r, isNull, ok := f.take(name, list)
 	if !ok {
 		return Opt[int64]{Set: isNull, Null: isNull}
 	}
 	id, valid := WholeNumber(v)
 	if !valid {
 		f.Add(name, "Incorrect type. Expected pk value, received "+PythonType(v)+".")
+		return Opt[int64]{}
+	}
+	if r.max != nil && (id < *r.min || id > *r.max) {
+		f.Add(name, NoSuchRow(id))
 		return Opt[int64]{}
 	}
 	return Opt[int64]{Set: true, Value: id}

@@ -47,17 +47,31 @@ func (q *Query) Text(name string) string {
 	return strings.TrimSpace(strings.ToValidUTF8(value, "\uFFFD")) // databases refuse other texts
 }
 
-// List splits a comma list, trimmed; nil when the parameter is absent or empty.
+const (
+	// MaxItems bounds lists of ids in queries and bodies: databases take no more than some 30,000 values in one statement.
+	MaxItems = 20_000
+	// maxTerms bounds what is searched at once: each term costs a comparison per row and column.
+	maxTerms = 100
+)
+
+// List splits a comma list, trimmed, each value once; nil when the parameter is absent or empty.
 func (q *Query) List(name string) []string {
 	text := q.Text(name)
 	if text == "" {
 		return nil
 	}
-	parts := strings.Split(text, ",")
-	for i := range parts {
-		parts[i] = strings.TrimSpace(parts[i])
+	var values []string
+	seen := map[string]bool{}
+	for value := range strings.SplitSeq(text, ",") {
+		if value = strings.TrimSpace(value); !seen[value] {
+			seen[value], values = true, append(values, value)
+		}
 	}
-	return parts
+	if len(values) > MaxItems {
+		q.invalid.Add(name, fmt.Sprintf("Ensure this list has no more than %d values.", MaxItems))
+		return nil
+	}
+	return values
 }
 
 // Bool is nil for anything but true/false/1/0 in any case: the front-end sends "undefined".
@@ -153,7 +167,9 @@ func (q *Query) Ordering(allowed ...string) []Order {
 			q.invalid.Add("ordering", notAChoice(item))
 			return nil
 		}
-		orders = append(orders, Order{Name: name, Desc: desc})
+		if !slices.ContainsFunc(orders, func(o Order) bool { return o.Name == name }) { // a repeated name orders nothing
+			orders = append(orders, Order{Name: name, Desc: desc})
+		}
 	}
 	return orders
 }
@@ -174,8 +190,12 @@ func (q *Query) Search() []string {
 		if m[1] != "" || m[2] != "" {
 			term = m[1] + m[2]
 		}
-		if strings.Trim(term, `"'`) != "" {
+		if strings.Trim(term, `"'`) != "" && !slices.Contains(terms, term) {
 			terms = append(terms, term)
+		}
+		if len(terms) > maxTerms {
+			q.invalid.Add("search", fmt.Sprintf("Ensure the search has no more than %d terms.", maxTerms))
+			return nil
 		}
 	}
 	return terms
@@ -218,7 +238,8 @@ func ParseDatetime(text string) (time.Time, bool) {
 	}
 	for _, form := range datetimeForms {
 		if t, err := time.Parse(form, text); err == nil {
-			return t.UTC().Truncate(time.Microsecond), t.Year() > 0
+			t = t.UTC().Truncate(time.Microsecond) // which may take it out of the years that can be written
+			return t, t.Year() >= 1 && t.Year() <= 9999
 		}
 	}
 	return time.Time{}, false
