@@ -59,7 +59,7 @@ func migrateCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				fmt.Fprintln(cmd.OutOrStdout(), report)
+				fmt.Fprint(cmd.OutOrStdout(), report)
 				return nil
 			})
 		}}

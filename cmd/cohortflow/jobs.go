@@ -1,18 +1,39 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
 	"cohortflow/internal/app"
 	"cohortflow/internal/engine"
+	"cohortflow/internal/platform/fault"
 )
+
+// known checks that a text can be an id, and words what the engine says of one that nothing has.
+func known(what, id string, do func() error) error {
+	if _, err := uuid.Parse(id); err != nil {
+		return fmt.Errorf("%q is no id: cohortflow jobs list and cohortflow jobs dead show them", id)
+	}
+	err := do()
+	if errors.Is(err, engine.ErrNoJob) || errors.As(err, &fault.NotFound{}) {
+		return fmt.Errorf("there is no %s %s", what, id)
+	}
+	return err
+}
+
+// shown is ready, for the job of an id.
+func shown(ctx context.Context, id string, f func(a *app.App) error) error {
+	return known("job", id, func() error { return ready(ctx, f) })
+}
 
 // operator is who the timeline says did what this command does.
 const operator = "operator"
@@ -29,6 +50,9 @@ func table(w io.Writer, header string, rows func(line func(format string, args .
 	rows(func(format string, args ...any) { fmt.Fprintf(t, format+"\n", args...) })
 	return t.Flush()
 }
+
+// oneLine keeps a table a table.
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
 func moment(t *time.Time) string {
 	if t == nil {
@@ -53,7 +77,7 @@ func jobsList() *cobra.Command {
 				}
 				err = table(cmd.OutOrStdout(), "ID\tKIND\tSTATE\tOWNER\tCREATED\tDEADLINE\tREASON", func(line func(string, ...any)) {
 					for _, j := range jobs {
-						line("%s\t%s\t%s\t%s\t%s\t%s\t%s", j.ID, j.Kind, j.State, j.Owner, j.CreatedAt.UTC().Format(time.RFC3339), moment(j.Deadline), j.Reason)
+						line("%s\t%s\t%s\t%s\t%s\t%s\t%s", j.ID, j.Kind, j.State, j.Owner, j.CreatedAt.UTC().Format(time.RFC3339), moment(j.Deadline), oneLine(j.Reason))
 					}
 				})
 				fmt.Fprintf(cmd.OutOrStdout(), "%d of %d\n", len(jobs), total)
@@ -72,7 +96,7 @@ func jobsList() *cobra.Command {
 func jobsShow() *cobra.Command {
 	return &cobra.Command{Use: "show ID", Short: "Show a job and its timeline", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return ready(cmd.Context(), func(a *app.App) error {
+			return shown(cmd.Context(), args[0], func(a *app.App) error {
 				job, err := a.Engine().Job(cmd.Context(), args[0])
 				if err != nil {
 					return err
@@ -96,7 +120,7 @@ func jobsShow() *cobra.Command {
 func jobsDo(name, short string, do func(e *engine.Engine, ctx context.Context, jobID, actor string) (engine.Result, error)) *cobra.Command {
 	return &cobra.Command{Use: name + " ID", Short: short, Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return ready(cmd.Context(), func(a *app.App) error {
+			return shown(cmd.Context(), args[0], func(a *app.App) error {
 				result, err := do(a.Engine(), cmd.Context(), args[0], operator)
 				if err != nil {
 					return err
@@ -116,15 +140,13 @@ func jobsDead() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				for _, d := range dead {
-					raw, err := json.Marshal(d)
-					if err != nil {
-						return err
+				err = table(cmd.OutOrStdout(), "TASK\tNAME\tJOB\tATTEMPTS\tDEAD SINCE\tLAST ERROR", func(line func(string, ...any)) {
+					for _, d := range dead {
+						line("%s\t%s\t%s\t%d\t%s\t%s", d.ID, d.Name, cmp.Or(d.JobID, "-"), d.Attempt, moment(&d.DeadAt), oneLine(d.LastError))
 					}
-					fmt.Fprintln(cmd.OutOrStdout(), string(raw))
-				}
+				})
 				fmt.Fprintf(cmd.OutOrStdout(), "%d of %d\n", len(dead), total)
-				return nil
+				return err
 			})
 		}}
 	cmd.Flags().IntVar(&limit, "limit", 50, "how many at the most")
@@ -134,6 +156,14 @@ func jobsDead() *cobra.Command {
 func jobsRevive() *cobra.Command {
 	return &cobra.Command{Use: "revive TASK", Short: "Make a dead task due again, with all its attempts", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return ready(cmd.Context(), func(a *app.App) error { return a.Engine().Revive(cmd.Context(), args[0]) })
+			return known("dead task", args[0], func() error {
+				return ready(cmd.Context(), func(a *app.App) error {
+					if err := a.Engine().Revive(cmd.Context(), args[0]); err != nil {
+						return err
+					}
+					fmt.Fprintf(cmd.OutOrStdout(), "Task %s is due again.\n", args[0])
+					return nil
+				})
+			})
 		}}
 }

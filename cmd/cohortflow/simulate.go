@@ -2,24 +2,18 @@ package main
 
 import (
 	"cmp"
-	"context"
-	"fmt"
-	"io"
 	"log/slog"
-	"net"
 	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"cohortflow/internal/platform/clock"
-	"cohortflow/internal/simulate"
-	"cohortflow/internal/simulate/fhirsim"
+	"cohortflow/internal/app/embedded"
 )
 
 // simulateCommand runs the doubles of the outside systems alone, for a product that runs elsewhere.
 func simulateCommand() *cobra.Command {
-	var cfg simulate.Config
+	var cfg embedded.Simulators
 	cmd := &cobra.Command{Use: "simulate", Short: "Run the simulators of the outside systems alone", Args: cobra.NoArgs,
 		Long: `Runs doubles of FHIR, QueryExecutor, the Solr ETL, the export and Hadoop APIs, WebHDFS, a mail server and an OIDC
 issuer over an invented hospital, and prints their addresses as the variables that point the product at them.
@@ -35,10 +29,8 @@ everybody in. On machines that others use, give tokens by the environment. FHIR 
 				{&cfg.ExportToken, "EXPORT_API_AUTH_TOKEN"}, {&cfg.HadoopToken, "HADOOP_API_AUTH_TOKEN"}} {
 				*t.flag = cmp.Or(*t.flag, os.Getenv(t.variable))
 			}
-			cfg.FHIRAuth = fhirsim.AnyToken
-			cfg.Clock = clock.System{}
 			cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))
-			return serveSimulators(cmd.Context(), cfg, cmd.OutOrStdout())
+			return embedded.ServeSimulators(cmd.Context(), cfg, cmd.OutOrStdout())
 		}}
 	f := cmd.Flags()
 	f.StringVar(&cfg.BackendURL, "backend", "http://127.0.0.1:8000", "base URL of the product, for callbacks")
@@ -63,46 +55,4 @@ everybody in. On machines that others use, give tokens by the environment. FHIR 
 	f.StringVar(&cfg.Listen.OIDC, "listen-oidc", "", "address of the OIDC issuer")
 	f.StringVar(&cfg.Listen.Control, "listen-control", "", "address of their own API (mails, faults, requests, jobs)")
 	return cmd
-}
-
-func serveSimulators(ctx context.Context, cfg simulate.Config, out io.Writer) error {
-	suite, err := simulate.New(cfg)
-	if err != nil {
-		return err
-	}
-	if err := suite.Start(ctx); err != nil {
-		return err
-	}
-	if err := showAddresses(out, suite.Addresses()); err != nil {
-		return err
-	}
-	<-ctx.Done()
-	fmt.Fprintln(out, "\nStopping.")
-	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
-	defer cancel()
-	return suite.Stop(stopping)
-}
-
-// showAddresses prints what the product's environment has to say.
-func showAddresses(out io.Writer, at simulate.Addresses) error {
-	host, port, err := net.SplitHostPort(at.SMTP)
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(out, `The simulators are up.
-
-FHIR_URL=%s
-QUERY_EXECUTOR_URL=%s
-EXPORT_API_URL=%s
-HADOOP_API_URL=%s
-STORAGE_PROVIDERS=%s
-EMAIL_HOST=%s
-EMAIL_PORT=%s
-
-OIDC issuer        %s
-mails, faults, …   %s/_simulate/mails
-
-ctrl-C stops them; the next start finds their state again.
-`, at.FHIR, at.QueryExecutor, at.Export, at.Hadoop, at.WebHDFS, host, port, at.OIDC, at.Control)
-	return nil
 }

@@ -1,7 +1,6 @@
 package app
 
 import (
-	"context"
 	"net/http"
 
 	"github.com/gin-gonic/gin"
@@ -17,7 +16,7 @@ func (a *App) tables() web.Table {
 	p := a.parts
 	var all web.Table
 	for _, t := range []web.Table{p.identity.Table(), p.users.Table(), p.access.Table(), p.cohort.Table(), p.export.Table(), p.jobs.Table(),
-		p.maintenance.Table(), p.content.Table(), p.notes.Table(), p.requestlog.Table(logUsers{p.store}), web.NoCache()} {
+		p.maintenance.Table(), p.content.Table(), p.notes.Table(), p.requestlog.Table(logUsers{p.store}), a.cacheRoutes()} {
 		all = append(all, t...)
 	}
 	return all
@@ -29,7 +28,7 @@ func (a *App) buildAPI() error {
 	server := web.New(web.Config{
 		Log: a.log, Origins: append([]string{"https://" + a.cfg.System.BackendHost}, a.cfg.System.FrontendURLs...),
 		Gate: p.maintenance.Gate, Authenticate: p.auth.Authenticate, Authorize: a.authorize,
-		Later: engine.WithLater, Record: p.requestlog.Record, Observe: a.metrics.Observe,
+		Later: engine.WithLater, Record: p.requestlog.Record, Observe: a.metrics.Observe, Failed: a.failed, Cache: a.cache(),
 	}, a.tables())
 	server.Documentation(Version)
 	a.buildRealtime()
@@ -57,36 +56,4 @@ func (a *App) authorize(c *gin.Context, who web.Who) error {
 		who = web.FullAdmin
 	}
 	return a.parts.access.Authorize(ctx, caller, who, method)
-}
-
-// readyz tells whether this process can serve: its database answers. Redis is an accelerator: without it requests are
-// served and work waits, which the answer tells.
-func (a *App) readyz(c *gin.Context) {
-	ctx, cancel := context.WithTimeout(c.Request.Context(), requestTimeout)
-	defer cancel()
-	answer := gin.H{"database": "ok", "redis": "ok"}
-	status := http.StatusOK
-	if err := a.db.Ping(ctx); err != nil {
-		answer["database"], status = "down", http.StatusServiceUnavailable
-	}
-	if err := a.queue.Check(ctx); err != nil {
-		answer["redis"] = "down"
-	}
-	web.JSON(c, status, answer)
-}
-
-// sideHandler serves metrics, and health for processes that have no API.
-func (a *App) sideHandler() http.Handler {
-	a.figures()
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", a.metrics.Handler())
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		if err := a.db.Ping(r.Context()); err != nil {
-			http.Error(w, "the database does not answer", http.StatusServiceUnavailable)
-			return
-		}
-		_, _ = w.Write([]byte("ok\n"))
-	})
-	return mux
 }

@@ -10,12 +10,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"time"
+	"sync/atomic"
 
 	"github.com/google/uuid"
 
 	"cohortflow/internal/config"
 	"cohortflow/internal/engine"
+	"cohortflow/internal/platform/answercache"
 	"cohortflow/internal/platform/clock"
 	"cohortflow/internal/platform/database"
 	"cohortflow/internal/platform/lifecycle"
@@ -59,6 +60,12 @@ type App struct {
 	hub     *realtime.Hub
 	// follower delivers the engine's events to this process's websockets.
 	follower *realtime.Follower[engine.Entry]
+	// stopping is set when Stop begins.
+	stopping atomic.Bool
+	// alarms limits the mails about failed requests; nil: none are sent.
+	alarms *alarms
+	// answers keeps answers of lists; nil: none are kept.
+	answers *answercache.Cache
 	// outgoing holds at most one number of an event that other processes have not been told of.
 	outgoing chan int64
 }
@@ -184,8 +191,11 @@ func (a *App) start(ctx context.Context) error {
 	return nil
 }
 
-// Stop ends everything, last started first, and closes the connections.
+// Stop ends everything, last started first, and closes the connections: the API takes no request any more and answers those
+// it has, then nothing new is scheduled, then workers end their tasks or give them back. Meanwhile the metrics listener, the
+// last to go, says that the process is not ready.
 func (a *App) Stop(ctx context.Context) error {
+	a.stopping.Store(true)
 	return errors.Join(a.stack.Stop(ctx), a.close())
 }
 
@@ -232,9 +242,6 @@ func RandomSecret() (string, error) {
 	}
 	return hex.EncodeToString(raw), nil
 }
-
-// requestTimeout bounds the checks of /readyz.
-const requestTimeout = 2 * time.Second
 
 // Routes is the route table of the whole API: for the documentation and for the authorisation matrix.
 func (a *App) Routes() web.Table { return a.tables() }

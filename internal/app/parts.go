@@ -18,6 +18,7 @@ import (
 	"cohortflow/internal/identity"
 	"cohortflow/internal/jobs"
 	"cohortflow/internal/maintenance"
+	"cohortflow/internal/platform/answercache"
 	"cohortflow/internal/platform/httpclient"
 	"cohortflow/internal/platform/mail"
 	"cohortflow/internal/queryexec"
@@ -53,7 +54,7 @@ type parts struct {
 
 func (a *App) build() (*parts, error) {
 	p := &parts{links: mail.Links{Frontend: a.cfg.System.FrontendURL, BackendHost: a.cfg.System.BackendHost}}
-	steps := []func(*parts) error{a.buildMail, a.buildEngine, a.buildIdentity, a.buildAccess, a.buildCohort, a.buildExport, a.buildRest, a.handleTasks}
+	steps := []func(*parts) error{a.buildAnswers, a.buildMail, a.buildEngine, a.buildIdentity, a.buildAccess, a.buildCohort, a.buildExport, a.buildRest, a.handleTasks}
 	for _, step := range steps {
 		if err := step(p); err != nil {
 			return nil, err
@@ -101,8 +102,11 @@ func (a *App) buildEngine(p *parts) (err error) {
 			engine.DeadlineLaunch: e.DeadlineLaunch, engine.DeadlineCount: e.DeadlineCount, engine.DeadlineCohort: e.DeadlineCohort,
 			engine.DeadlineLargeCohort: e.DeadlineLargeCohort, engine.DeadlineFeasibility: e.DeadlineFeasibility, engine.DeadlineExport: e.DeadlineExport},
 		EnquireAfter: e.EnquireAfter, Lease: e.Lease, Renew: e.Lease * 3 / 10,
-		Keys:      engine.Keys{Current: a.cfg.System.SecretKey.Reveal(), Fallbacks: older},
-		Published: func(_ context.Context, event int64) { a.announce(event) },
+		Keys: engine.Keys{Current: a.cfg.System.SecretKey.Reveal(), Fallbacks: older},
+		Published: func(ctx context.Context, event int64) {
+			a.changed(ctx, answercache.Cohorts, answercache.Exports)
+			a.announce(event)
+		},
 	}, a.kinds()...)
 	return err
 }

@@ -44,6 +44,7 @@ func (p postman) OrbisReport(ctx context.Context, tx *database.Tx, report access
 func (p postman) handle() {
 	p.parts.engine.Handle(mailExpiry, p.sendExpiry)
 	p.parts.engine.Handle(mailOrbis, p.sendOrbis)
+	p.parts.engine.Handle(mailError, p.sendError)
 }
 
 func (p postman) sendExpiry(ctx context.Context, claim engine.Claim) error {
@@ -69,9 +70,21 @@ func (p postman) sendOrbis(ctx context.Context, claim engine.Claim) error {
 	if err != nil {
 		return err
 	}
+	return p.toAdmins(ctx, claim, mail.OrbisReport{SyncTime: report.At, Username: report.Username, SkippedRoles: report.SkippedRoles,
+		MissingPerimeters: report.MissingPerimeters, OrbisAccesses: report.OrbisAccesses, NewAccesses: report.NewAccesses})
+}
+
+func (p postman) sendError(ctx context.Context, claim engine.Claim) error {
+	e, err := engine.Payload[serverError](claim)
+	if err != nil {
+		return err
+	}
+	return p.toAdmins(ctx, claim, mail.ServerError{At: e.At, Method: e.Method, Route: e.Route, Others: e.Others})
+}
+
+// toAdmins sends a letter to each of ADMINS, and ends the task.
+func (p postman) toAdmins(ctx context.Context, claim engine.Claim, letter mail.Letter) error {
 	for i, admin := range p.app.admins() {
-		letter := mail.OrbisReport{SyncTime: report.At, Username: report.Username, SkippedRoles: report.SkippedRoles,
-			MissingPerimeters: report.MissingPerimeters, OrbisAccesses: report.OrbisAccesses, NewAccesses: report.NewAccesses}
 		if err := p.app.send(ctx, fmt.Sprintf("%s-%d", claim.TaskID, i), admin, letter); err != nil {
 			return err
 		}

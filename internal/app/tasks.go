@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"cohortflow/internal/engine"
+	"cohortflow/internal/platform/answercache"
 	"cohortflow/internal/platform/database"
 	"cohortflow/internal/schedule"
 	"cohortflow/tasks"
@@ -71,7 +72,9 @@ func (a *App) handleTasks(p *parts) error {
 	virtualCohorts{a, p}.handle()
 	for _, task := range a.periodics(p) {
 		p.engine.Handle(task.spec, func(ctx context.Context, claim engine.Claim) error {
-			if err := task.run(ctx); err != nil {
+			err := task.run(ctx)
+			a.changed(ctx, answercache.Rights) // what may have been synchronised, also in part; every group depends on it
+			if err != nil {
 				return fmt.Errorf("%s: %w", task.name, err)
 			}
 			return p.engine.Done(ctx, claim)

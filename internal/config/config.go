@@ -298,6 +298,7 @@ func (c Config) Serving() error {
 	missing("DJANGO_SECRET_KEY", c.System.SecretKey == "")
 	missing("JWT_SIGNING_KEY", c.Auth.JWTKey == "")
 	missing("QUERY_EXECUTOR_URL", c.Cohort.QueryExecutorURL == "")
+	missing("FHIR_URL, or EXPORT_API_URL for exports,", c.Cohort.FHIRURL == "" && c.Exports.APIURL == "")
 	missing("PERIMETER_TYPES", len(c.Perimeters.Types) == 0)
 	missing("QUERY_EXECUTOR_URL", c.Cohort.QueryExecutorURL == "")
 	missing("FHIR_URL (or EXPORT_API_URL)", c.Cohort.FHIRURL == "" && c.Exports.APIURL == "")

@@ -132,9 +132,6 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Store == nil || cfg.DB == nil || cfg.Engine == nil || cfg.Clock == nil || cfg.NewID == nil || cfg.Rights == nil || cfg.Cohorts == nil || cfg.Files == nil {
 		return nil, errors.New("export: store, database, engine, clock, ids, rights, cohorts and files are needed")
 	}
-	if cfg.API == nil && cfg.Source == nil {
-		return nil, errors.New("export: either an export API or a FHIR server is needed")
-	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}

@@ -233,7 +233,7 @@ func TestCancel(t *testing.T) {
 		})
 	}
 	e := setupExecutor(t, httpclient.Config{}, reply(200, ""))
-	for _, id := range []string{"", ".", "..", strings.Repeat("x", 300)} {
+	for _, id := range []string{".", "..", strings.Repeat("x", 300)} {
 		_, err := e.client.Cancel(t.Context(), id)
 		require.Error(t, err)
 		_, err = e.client.Status(t.Context(), id)

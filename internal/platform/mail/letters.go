@@ -21,6 +21,7 @@ const (
 	KindLargeCohortReady     Kind = "large_cohort_finished"
 	KindAccessExpiry         Kind = "access_expiry_alert"
 	KindOrbisReport          Kind = "sync_orbis_accesses_report"
+	KindServerError          Kind = "server_error"
 	KindExportReceived       Kind = "export_received"
 	KindExportSucceeded      Kind = "export_succeeded"
 	KindExportFailed         Kind = "export_failed"
@@ -91,7 +92,7 @@ type Entry struct {
 func Catalogue() []Entry {
 	letters := []Letter{
 		SharedRequest{}, FeasibilityRequested{}, FeasibilityReady{}, FeasibilityError{}, CountRefreshed{}, LargeCohortReady{},
-		AccessExpiry{}, OrbisReport{}, ExportReceived{}, ExportReceived{Hive: true}, ExportSucceeded{}, ExportSucceeded{Hive: true},
+		AccessExpiry{}, OrbisReport{}, ServerError{}, ExportReceived{}, ExportReceived{Hive: true}, ExportSucceeded{}, ExportSucceeded{Hive: true},
 		ExportFailed{}, ExportFailedAdmins{}, ExportFilesDeleted{},
 	}
 	var entries []Entry

@@ -44,6 +44,24 @@ func (l OrbisReport) draft() draft {
 	}
 }
 
+// ServerError tells administrators that a request ended in an error of ours (contract: system.md 14.5). It says where and when:
+// nothing of what was asked, by whom, or of values.
+type ServerError struct {
+	At time.Time
+	// Method and Route name the route ("GET", "/users/:username/"), never the path that was asked for.
+	Method, Route string
+	// Others is how many more there were since the last such mail.
+	Others int
+}
+
+func (l ServerError) draft() draft {
+	return draft{
+		kind: KindServerError, template: "server_error", subject: "[Cohortflow] Internal Server Error: " + l.Method + " " + l.Route,
+		required: map[string]any{"failed_at": formatted(l.At, "02/01/2006 15:04:05"), "method": l.Method, "route": l.Route},
+		optional: map[string]any{"recipient_name": "Admin", "count_others": l.Others},
+	}
+}
+
 // formatted is a time in UTC, or nothing for no time.
 func formatted(t time.Time, layout string) string {
 	if t.IsZero() {

@@ -40,6 +40,7 @@ var full = []struct {
 		OrbisReport{SyncTime: moment, SkippedRoles: []string{"0_MIM", "0_AIDE"}, MissingPerimeters: []string{"8312"}, OrbisAccesses: 12, NewAccesses: 7},
 		"Rapport de synchronisation des accès ORBIS", []string{"05/03/2026 10:04:05", "0_MIM", "0_AIDE", "8312", "12", "7"},
 	},
+	{ServerError{moment, "GET", "/users/:username/", 3}, "[Cohortflow] Internal Server Error: GET /users/:username/", []string{"05/03/2026 10:04:05", "/users/:username/", "3"}},
 	{
 		ExportReceived{RecipientName: "Bob B (bob)", Cohort: cohort, SelectedTables: []string{"person", "note"}},
 		"[Cohorte 88123] Demande d'export `Grippe d'hiver` reçue", []string{"88123", "person", "note"},
@@ -162,6 +163,7 @@ func TestLettersWithoutOptionalValues(t *testing.T) {
 		{ExportFailedAdmins{ExportID: "e", ExportDate: moment, Host: "h"}, "Demande d'export échouée", []string{"Motif", "Durée", "Tâche"}},
 		{ExportReceived{RecipientName: "B", Cohort: cohort}, "[Cohorte 88123] Demande d'export `Grippe d'hiver` reçue", []string{"Tables", "relancé"}},
 		{AccessExpiry{RecipientName: "B"}, "Expiration de vos accès à Cohort360", []string{"gestionnaires"}},
+		{ServerError{At: moment, Method: "GET", Route: "/"}, "[Cohortflow] Internal Server Error: GET /", []string{"Autres"}},
 		{OrbisReport{SyncTime: moment, Username: "bob"}, "Rapport de synchronisation des accès ORBIS pour l'utilisateur bob", []string{"sans équivalent", "inconnus"}},
 	} {
 		m, err := Compose(nil, c.letter)

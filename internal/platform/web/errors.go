@@ -57,6 +57,9 @@ func (s *Server) answerTo(c *gin.Context, err error) (int, any) {
 		return statusClientClosed, detail("The client closed the request.")
 	default:
 		s.cfg.Log.ErrorContext(c.Request.Context(), "request failed", "method", c.Request.Method, "route", c.FullPath(), "error", err)
+		if s.cfg.Failed != nil {
+			s.cfg.Failed(c.Request.Context(), c.Request.Method, c.FullPath())
+		}
 		return http.StatusInternalServerError, detail("A server error occurred.")
 	}
 }

@@ -29,6 +29,11 @@ type Config struct {
 	Later func(ctx context.Context) (context.Context, func())
 	// Record is told of every answered request of a route that has a View (system.md 6.1).
 	Record func(c *gin.Context, r Route, started time.Time)
+	// Failed is told of every request that ended in an error of ours (500), before it is answered; route is the pattern.
+	Failed func(ctx context.Context, method, route string)
+	// Cache may answer a request instead of do, which is the route's function, and learns of changes; it comes after
+	// authentication and permission.
+	Cache func(c *gin.Context, r Route, do func(c *gin.Context) error) error
 	// Observe is told of every answered request, for metrics; route is the pattern, never the path.
 	Observe func(method, route string, status int, took time.Duration)
 }
@@ -109,6 +114,9 @@ func (s *Server) run(c *gin.Context, r Route) error {
 	}
 	if err := s.admit(c, r.For); err != nil {
 		return err
+	}
+	if s.cfg.Cache != nil {
+		return s.cfg.Cache(c, r, r.Do)
 	}
 	return r.Do(c)
 }
