@@ -300,8 +300,6 @@ func (c Config) Serving() error {
 	missing("QUERY_EXECUTOR_URL", c.Cohort.QueryExecutorURL == "")
 	missing("FHIR_URL, or EXPORT_API_URL for exports,", c.Cohort.FHIRURL == "" && c.Exports.APIURL == "")
 	missing("PERIMETER_TYPES", len(c.Perimeters.Types) == 0)
-	missing("QUERY_EXECUTOR_URL", c.Cohort.QueryExecutorURL == "")
-	missing("FHIR_URL (or EXPORT_API_URL)", c.Cohort.FHIRURL == "" && c.Exports.APIURL == "")
 	missing("DATABASE_URL, or DB_HOST, DB_NAME and DB_USER,", c.DatabaseURL() == "")
 	return errors.Join(errs...)
 }
