@@ -15,7 +15,11 @@ import (
 	"cohortflow/internal/platform/queue"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// go-redis's subscriptions end on their own, a while after they are closed.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9.(*channel).initMsgChan.func1"),
+		goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9.(*channel).initHealthCheck.func1"))
+}
 
 // each runs a test on a real Redis and on the embedded one.
 func each(t *testing.T, test func(t *testing.T, open func() *queue.Client)) {
