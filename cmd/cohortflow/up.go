@@ -32,8 +32,8 @@ CELERY_BROKER_URL, without simulators or demo accounts.`,
 				o.Environ = environ
 				return embedded.Run(cmd.Context(), o)
 			}
-			if o.Demo || o.Reset {
-				return errors.New("a database is configured (DATABASE_URL or DB_*): demo data, simulators and --reset are for the embedded default only")
+			if o.Demo || o.Reset || o.Exit || cmd.Flags().Changed("data") {
+				return errors.New("a database is configured (DATABASE_URL or DB_*): --demo, --exit, --reset and --data are for the embedded default only")
 			}
 			return app.Run("up", app.Roles{API: true, Worker: true, Scheduler: true}, os.Stderr)
 		}}

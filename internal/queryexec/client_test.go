@@ -77,12 +77,13 @@ func TestWithoutAddressNothingIsSent(t *testing.T) {
 	t.Parallel()
 	client, err := NewClient(quiet(), newHTTP(t, httpclient.Config{}), "")
 	require.NoError(t, err)
+	const unset = "QUERY_EXECUTOR_URL is not set"
 	_, err = client.Submit(t.Context(), Job{ModeCount, `{}`})
-	require.Error(t, err)
+	require.ErrorContains(t, err, unset)
 	_, err = client.Cancel(t.Context(), "J1")
-	require.Error(t, err)
+	require.ErrorContains(t, err, unset)
 	_, err = client.Status(t.Context(), "J1")
-	require.Error(t, err)
+	require.ErrorContains(t, err, unset)
 }
 
 func TestSubmitRequests(t *testing.T) {
