@@ -2,7 +2,6 @@ package identity
 
 import (
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -58,12 +57,15 @@ func (t *Tokens) sign(kind, username string, life time.Duration) (string, error)
 	return token, nil
 }
 
-// The sentences that a refresh shows (system.md 3.7).
-var (
-	//lint:ignore ST1005 the contract's sentence
-	ErrInvalidToken = errors.New("Token is invalid or expired")
-	//lint:ignore ST1005 the contract's sentence
-	ErrWrongType = errors.New("Token has wrong type")
+// RefusedToken says why a token is not accepted, in the sentence that a refresh shows (system.md 3.7).
+type RefusedToken string
+
+func (e RefusedToken) Error() string { return string(e) }
+
+// The reasons for which a token is not accepted.
+const (
+	ErrInvalidToken RefusedToken = "Token is invalid or expired"
+	ErrWrongType    RefusedToken = "Token has wrong type"
 )
 
 // Access is the username of a token that opens the API: its token_type is access, or absent (minted elsewhere with the
