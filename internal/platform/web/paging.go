@@ -106,7 +106,7 @@ func Envelope[T any](c *gin.Context, p Page, total int64, results []T) PageOf[T]
 		return e
 	}
 	limit := strconv.Itoa(p.Limit)
-	if int64(p.Offset+p.Limit) < total {
+	if int64(p.Offset) < total-int64(p.Limit) { // the sum of two numbers of a client's may overflow
 		e.Next = link(c, map[string]string{"limit": limit, "offset": strconv.Itoa(p.Offset + p.Limit)})
 	}
 	if p.Offset > 0 {

@@ -2,6 +2,11 @@ package web_test
 
 import (
 	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -9,6 +14,7 @@ import (
 	"github.com/gin-gonic/gin"
 	"github.com/stretchr/testify/require"
 
+	"cohortflow/internal/platform/fault"
 	"cohortflow/internal/platform/web"
 	"cohortflow/internal/platform/web/webtest"
 )
@@ -52,6 +58,8 @@ func TestPages(t *testing.T) {
 		"PageSizeIsIgnored":   {21, "/numbered/?page_size=3", "/numbered/?page=2&page_size=3", none, 20, 0},
 		"Offset":              {4, "/offset/?offset=1&limit=2&ordering=n", "/offset/?limit=2&offset=3&ordering=n", "/offset/?limit=2&ordering=n", 2, 1},
 		"OffsetPastTheEnd":    {4, "/offset/?limit=1&offset=40", none, "/offset/?limit=1&offset=39", 1, 40},
+		"OffsetOverflows":     {4, "/offset/?limit=2&offset=9223372036854775807", none, "/offset/?limit=2&offset=9223372036854775805", 2, 9223372036854775807},
+		"LimitOverflows":      {4, "/offset/?limit=9223372036854775807&offset=1", none, "/offset/?limit=9223372036854775807", 9223372036854775807, 1},
 		"NegativeLimit":       {40000, "/offset/?limit=-1", "/offset/?limit=30000&offset=30000", none, 30000, 0},
 		"LimitOfNothing":      {21, "/offset/?limit=0", "/offset/?limit=20&offset=20", none, 20, 0},
 		"LimitOfNonsense":     {3, "/offset/?limit=many&offset=two&page=9", none, none, 20, 0},
@@ -225,6 +233,62 @@ func TestFields(t *testing.T) {
 	partial := web.FieldsOf(web.Object{}, true)
 	partial.String("v", web.Required)
 	require.NoError(t, partial.Err(), "a partial body may leave fields out")
+}
+
+// TestBounds: what a database could not take, or would take minutes for, is refused; what merely repeats itself is not.
+func TestBounds(t *testing.T) {
+	t.Parallel()
+	numbers := func(n int) string {
+		list := make([]string, n)
+		for i := range list {
+			list[i] = strconv.Itoa(i)
+		}
+		return strings.Join(list, ",")
+	}
+	for name, tt := range map[string]struct {
+		parameter, value string
+		values           int // 0: refused
+	}{
+		"Values":         {"list", numbers(web.MaxItems), web.MaxItems},
+		"TooManyValues":  {"list", numbers(web.MaxItems + 1), 0},
+		"RepeatedValues": {"list", strings.Repeat("9, ,", web.MaxItems) + "101", 3},
+		"Terms":          {"search", numbers(100), 100},
+		"TooManyTerms":   {"search", numbers(101), 0},
+		"RepeatedTerms":  {"search", strings.Repeat("a ", 10_000) + "b", 2},
+		"Orders":         {"ordering", strings.Repeat("name,-name,", 10_000) + "-id", 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, _ := gin.CreateTestContext(httptest.NewRecorder())
+			c.Request = httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/?"+url.Values{tt.parameter: {tt.value}}.Encode(), nil)
+			q := web.QueryOf(c)
+			found := len(q.List("list")) + len(q.Search()) + len(q.Ordering("name", "id"))
+			require.Equal(t, tt.values, found)
+			var invalid *fault.Invalid
+			require.Equal(t, tt.values == 0, errors.As(q.Err(), &invalid) && invalid.Has(tt.parameter))
+		})
+	}
+}
+
+func TestParseDatetimeKeepsToYearsThatCanBeWritten(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]bool{
+		"0001-01-01T00:00:00Z": true, "0001-01-01T00:00:00+00:01": false, "0000-12-31": false,
+		"9999-12-31T23:59:59Z": true, "9999-12-31T23:59:59-00:01": false, "10000-01-01": false,
+	} {
+		_, ok := web.ParseDatetime(text)
+		require.Equal(t, want, ok, text)
+	}
+}
+
+func TestIntRefOutsideOfItsKeysIsNoRow(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]bool{"1": true, "2147483647": true, "2147483648": false, "0": false} {
+		f := web.FieldsOf(web.Object{"role_id": json.Number(value)}, false)
+		ref := f.IntRef("role_id", web.Between(1, 1<<31-1))
+		require.Equal(t, want, ref.Set, value)
+		require.Equal(t, !want, f.Has("role_id"), value)
+	}
 }
 
 func TestDatetime(t *testing.T) {
