@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"cohortflow/internal/engine"
-	"cohortflow/internal/maintenance"
 	"cohortflow/internal/platform/fault"
 	"cohortflow/internal/platform/lifecycle"
 	"cohortflow/internal/platform/realtime"
@@ -94,11 +93,11 @@ func (a *App) deliverMaintenance(ctx context.Context, e engine.Entry) error {
 	if err != nil {
 		return err
 	}
-	phase, err := a.parts.maintenance.Phase(ctx, id)
-	if err != nil {
+	notice, err := a.parts.maintenance.Message(ctx, id, e.Event == evOn)
+	if err != nil || notice == nil {
 		return err
 	}
-	a.hub.Broadcast(maintenance.NoticeOf(phase, e.Event == evOn))
+	a.hub.Broadcast(*notice)
 	return nil
 }
 

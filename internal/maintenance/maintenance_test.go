@@ -29,13 +29,19 @@ type bundle struct {
 	*webtest.Client
 	service *maintenance.Service
 	clock   *clock.Fake
-	told    *[]string // "id active", in order
+	told    *[]announced // in order
+}
+
+// announced is what was announced about a phase.
+type announced struct {
+	id     int64
+	active bool
 }
 
 // setup knows admin, and a machine whose header is X-Machine.
 func setup(t *testing.T, db *database.DB) bundle {
 	t.Helper()
-	b := bundle{clock: clock.NewFake(noon), told: &[]string{}}
+	b := bundle{clock: clock.NewFake(noon), told: &[]announced{}}
 	who := func(c *gin.Context) error {
 		if c.GetHeader("Authorization") == "malformed" {
 			return fault.Unauthenticated{Detail: "malformed"}
@@ -47,7 +53,7 @@ func setup(t *testing.T, db *database.DB) bundle {
 		OpensGate:   func(c *gin.Context) bool { return c.GetHeader("X-Machine") != "" },
 		IsFullAdmin: func(_ context.Context, username string) (bool, error) { return username == "admin", nil },
 		Broadcast: func(_ context.Context, id int64, active bool) error {
-			*b.told = append(*b.told, fmt.Sprint(id, " ", active))
+			*b.told = append(*b.told, announced{id, active})
 			return nil
 		}})
 	do := func(c *gin.Context) error { web.JSON(c, 200, struct{}{}); return nil }
@@ -241,7 +247,17 @@ func TestGate(t *testing.T) {
 func TestTelling(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b bundle) {
-		told := func() (list []string) { list, *b.told = *b.told, nil; return list }
+		told := func() (list []string) { // as it is delivered now
+			for _, a := range *b.told {
+				notice, err := b.service.Message(t.Context(), a.id, a.active)
+				require.NoError(t, err)
+				if notice != nil {
+					list = append(list, fmt.Sprint(notice.Info.ID, " ", notice.Info.Active))
+				}
+			}
+			*b.told = nil
+			return list
+		}
 		notify := func() []string { require.NoError(t, b.service.Notify(t.Context())); return told() }
 		require.Empty(t, notify())
 		long := b.plan(t, body("long", time.Minute, 3*time.Hour))
@@ -268,6 +284,12 @@ func TestTelling(t *testing.T) {
 		require.Equal(t, []string{fmt.Sprint(second, " false")}, told())
 		b.As("admin").DELETE(path(second)).Status(404)
 		require.Empty(t, told())
+
+		third := b.plan(t, body("third", 0, day))
+		b.As("admin").DELETE(path(third)).Status(204)
+		fourth := b.plan(t, body("fourth", 0, day))
+		require.Empty(t, told(), "the end is told late, when the next one is on")
+		require.Equal(t, []string{fmt.Sprint(fourth, " true")}, notify())
 	})
 }
 

@@ -77,7 +77,7 @@ func (s *Service) Change(ctx context.Context, id int64, body web.Object) (Phase,
 	})
 }
 
-// Delete removes a phase, and tells everybody that it is over if it was on and no other is.
+// Delete removes a phase, and tells everybody that it is over if it was on.
 func (s *Service) Delete(ctx context.Context, id int64) error {
 	now := s.cfg.Clock.Now()
 	p, err := s.cfg.Store.Change(ctx, id, func(p *Phase) error {
@@ -121,21 +121,32 @@ func (s *Service) Notify(ctx context.Context) error {
 	return nil
 }
 
-// tell broadcasts a phase, unless it is over while another one is on: an end must not hide the other from the fronts.
 func (s *Service) tell(ctx context.Context, p Phase, active bool) error {
-	if !active {
-		next, err := s.cfg.Store.Next(ctx, s.cfg.Clock.Now())
-		if err != nil {
-			return err
-		}
-		if next != nil && next.ID != p.ID && next.Active(s.cfg.Clock.Now()) {
-			return nil
-		}
-	}
 	if err := s.cfg.Broadcast(ctx, p.ID, active); err != nil {
 		return fmt.Errorf("tell everybody about a maintenance: %w", err)
 	}
 	return nil
+}
+
+// Message is what everybody connected is told about a phase that is on, or over; nil: nothing, because it is over while another
+// one is on, which an end must not hide from the fronts. It is asked when the message is delivered, not when it is announced:
+// another phase may have begun in between.
+func (s *Service) Message(ctx context.Context, id int64, active bool) (*Notice, error) {
+	if !active {
+		now := s.cfg.Clock.Now()
+		next, err := s.cfg.Store.Next(ctx, now)
+		if err != nil {
+			return nil, err
+		}
+		if next != nil && next.ID != id && next.Active(now) {
+			return nil, nil
+		}
+	}
+	p, err := s.cfg.Store.Any(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return new(NoticeOf(p, active)), nil
 }
 
 // closed is the body of a refusal during a maintenance.
@@ -196,9 +207,4 @@ func (s *Service) isAdmin(c *gin.Context) (bool, error) {
 // Next is the phase that the fronts should know of; nil for none.
 func (s *Service) Next(ctx context.Context) (*Phase, error) {
 	return s.cfg.Store.Next(ctx, s.cfg.Clock.Now())
-}
-
-// Phase is one phase, deleted or not: an announcement may be about one that was just deleted.
-func (s *Service) Phase(ctx context.Context, id int64) (Phase, error) {
-	return s.cfg.Store.Any(ctx, id)
 }
