@@ -263,17 +263,22 @@ func (w *world) portal(tx *database.Tx) {
 	w.make(tx, &content.Content{ID: 1, Title: "title", Content: "text", Page: "HOME", ContentType: "BANNER_INFO", CreatedAt: now, ModifiedAt: now})
 	w.make(tx, &releasenote.Note{ID: 1, Title: "note", Message: []string{"text"}, InsertDatetime: &now})
 	w.make(tx, &requestlog.Row{ID: 1, RequestedAt: now, Path: "/x/", Host: "h", Method: "POST", RemoteAddr: new("127.0.0.1"), StatusCode: new(200)})
-	base := export.Base{CreatedAt: now, ModifiedAt: now}
-	base.UUID = numbered(9, 1)
-	w.make(tx, &export.Provider{Base: base, Name: "provider"})
-	lab := export.Datalab{Base: base, InfrastructureProviderID: base.UUID, Name: "lab"}
-	lab.UUID = numbered(9, 2)
+	w.laboratory(tx, 9)
+}
+
+// laboratory is a datalab and its provider.
+func (w *world) laboratory(tx *database.Tx, n int) {
+	now := w.clock.Now()
+	base := export.Base{UUID: numbered(n, 1), CreatedAt: now, ModifiedAt: now}
+	w.make(tx, &export.Provider{Base: base, Name: fmt.Sprint("provider ", n)})
+	lab := export.Datalab{Base: base, InfrastructureProviderID: base.UUID, Name: fmt.Sprint("lab ", n)}
+	lab.UUID = numbered(n, 2)
 	require.NoError(w.t, tx.Omit("Provider").Create(&lab).Error)
 }
 
 // numbered is the id of the k-th row of an owner.
 func numbered(owner, k int) uuid.UUID {
-	return uuid.MustParse(fmt.Sprintf("0%d0%d0%d0%d-aaaa-4000-8000-0000000000%02d", owner, owner, owner, owner, k))
+	return uuid.MustParse(fmt.Sprintf("%02[1]d%02[1]d%02[1]d%02[1]d-aaaa-4000-8000-0000000000%02[2]d", owner, k))
 }
 
 // mark is in every text of an owner's rows.
