@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 
 	"github.com/google/uuid"
@@ -45,7 +46,7 @@ type Options struct {
 	Entered func(claim engine.Claim)
 }
 
-// App is one process. Build it with New, then Start and Stop it.
+// App is one process. Build it with New, then Start and Stop it, once each.
 type App struct {
 	cfg     config.Config
 	opts    Options
@@ -62,6 +63,9 @@ type App struct {
 	follower *realtime.Follower[engine.Entry]
 	// stopping is set when Stop begins.
 	stopping atomic.Bool
+	// life is held by Start and Stop; started and stopped tell what was done.
+	life             sync.Mutex
+	started, stopped bool
 	// alarms limits the mails about failed requests; nil: none are sent.
 	alarms *alarms
 	// answers keeps answers of lists; nil: none are kept.
@@ -130,15 +134,26 @@ func (a *App) Inspect(ctx context.Context) error {
 	return nil
 }
 
-// Start runs the roles of this process. What was started is stopped again when a later part fails.
+// Start runs the roles of this process. When a part fails, what was started is stopped again and everything is closed, as by
+// Stop. A second Start, or one after Stop, is refused and changes nothing.
 func (a *App) Start(ctx context.Context) error {
-	if err := a.Inspect(ctx); err != nil {
-		return errors.Join(err, a.close())
+	a.life.Lock()
+	defer a.life.Unlock()
+	switch {
+	case a.stopped:
+		return errors.New("start: the process was stopped before")
+	case a.started:
+		return errors.New("start: the process is started already")
 	}
-	if err := a.start(ctx); err != nil {
+	a.started = true
+	err := a.Inspect(ctx)
+	if err == nil {
+		err = a.start(ctx)
+	}
+	if err != nil {
 		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.Engine.ShutdownTimeout)
 		defer cancel()
-		return errors.Join(err, a.Stop(stopping))
+		return errors.Join(err, a.stop(stopping))
 	}
 	return nil
 }
@@ -193,16 +208,28 @@ func (a *App) start(ctx context.Context) error {
 
 // Stop ends everything, last started first, and closes the connections: the API takes no request any more and answers those
 // it has, then nothing new is scheduled, then workers end their tasks or give them back. Meanwhile the metrics listener, the
-// last to go, says that the process is not ready.
+// last to go, says that the process is not ready. A second Stop, also one after a Start that failed, waits for the first and
+// does nothing.
 func (a *App) Stop(ctx context.Context) error {
 	a.stopping.Store(true)
+	a.life.Lock()
+	defer a.life.Unlock()
+	return a.stop(ctx)
+}
+
+// stop is Stop, for who holds life.
+func (a *App) stop(ctx context.Context) error {
+	if a.stopped {
+		return nil
+	}
+	a.stopped = true
 	return errors.Join(a.stack.Stop(ctx), a.close())
 }
 
 // Address is where the API listens.
 func (a *App) Address() string { return a.api.Address() }
 
-// Metrics is where the metrics are.
+// MetricsAddress is where the metrics are.
 func (a *App) MetricsAddress() string { return a.side.Address() }
 
 // worker serves the ordinary queues in strict order, and long exports with a server of their own.

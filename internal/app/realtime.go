@@ -138,7 +138,7 @@ func (n *nudger) Start(ctx context.Context) error {
 	if n.app.follower != nil {
 		loops = append(loops, n.receive)
 	}
-	return n.Go(context.WithoutCancel(ctx), loops...)
+	return n.Go(ctx, loops...)
 }
 
 func (n *nudger) send(ctx context.Context) {

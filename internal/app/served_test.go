@@ -95,11 +95,11 @@ func serve(t *testing.T, databaseURL string) *served {
 }
 
 // newApp builds a process that has its tables, three perimeters and the first accounts.
-func newApp(t *testing.T, databaseURL string, log *failureLog) *app.App {
+func newApp(t *testing.T, databaseURL string, log *failureLog, environ ...string) *app.App {
 	t.Helper()
-	cfg, err := config.Load([]string{"DATABASE_URL=" + databaseURL, "ADDR=127.0.0.1:0", "METRICS_ADDR=127.0.0.1:0", "DJANGO_SECRET_KEY=secret", "JWT_SIGNING_KEY=signing", "ADMIN_PASSWORD=correct", "ADMIN_USERNAME=admin",
+	cfg, err := config.Load(append([]string{"DATABASE_URL=" + databaseURL, "ADDR=127.0.0.1:0", "METRICS_ADDR=127.0.0.1:0", "DJANGO_SECRET_KEY=secret", "JWT_SIGNING_KEY=signing", "ADMIN_PASSWORD=correct", "ADMIN_USERNAME=admin",
 		"FHIR_URL=http://127.0.0.1:9", "QUERY_EXECUTOR_URL=http://127.0.0.1:9", "QUERY_EXECUTOR_TOKEN=" + executorKey, "SOLR_ETL_TOKEN=" + indexerKey, "ROLLOUT_TOKEN=" + rolloutKey,
-		"PERIMETER_TYPES=CHU,Pôle,Unité", "ROOT_PERIMETER_ID=1", "STORAGE_PROVIDERS=file://" + t.TempDir(), "COHORT_SIZE_LIMIT=1000", "LOGIN_MAX_FAILURES=1000000"})
+		"PERIMETER_TYPES=CHU,Pôle,Unité", "ROOT_PERIMETER_ID=1", "STORAGE_PROVIDERS=file://" + t.TempDir(), "COHORT_SIZE_LIMIT=1000", "LOGIN_MAX_FAILURES=1000000"}, environ...))
 	require.NoError(t, err)
 	a, err := app.New(t.Context(), cfg, app.Options{Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelWarn})), Roles: app.Roles{API: true}, Embedded: queue.NewEmbedded()})
 	require.NoError(t, err)

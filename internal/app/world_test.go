@@ -49,7 +49,20 @@ type caller struct {
 	key string
 	// unknown is a caller who does not count as authenticated.
 	unknown bool
+	// broken is what keeps the access from counting; "": nothing.
+	broken flaw
 }
+
+// flaw is what can be wrong around an access whose dates are right.
+type flaw string
+
+const (
+	inactiveProfile flaw = "the profile is not active"
+	deletedProfile  flaw = "the profile is deleted"
+	deletedRole     flaw = "the role is deleted"
+	deletedAccess   flaw = "the access is deleted"
+	deletedUser     flaw = "the user is deleted"
+)
 
 const (
 	queryExecutorKey = "key-of-the-query-executor"
@@ -64,6 +77,11 @@ var callers = []caller{
 	{name: "noAccess"},
 	{name: "expired", rights: access.AllRights, place: root, from: -20, until: -1},
 	{name: "future", rights: access.AllRights, place: root, from: 1, until: 20},
+	{name: "inactiveProfile", rights: access.AllRights, place: root, from: -1, until: 20, broken: inactiveProfile},
+	{name: "deletedProfile", rights: access.AllRights, place: root, from: -1, until: 20, broken: deletedProfile},
+	{name: "deletedRole", rights: access.AllRights, place: root, from: -1, until: 20, broken: deletedRole},
+	{name: "deletedAccess", rights: access.AllRights, place: root, from: -1, until: 20, broken: deletedAccess},
+	{name: "deletedUser", rights: access.AllRights, place: root, from: -1, until: 20, broken: deletedUser, unknown: true},
 	{name: "nominative", rights: access.ReadNominative | access.SearchByIPP, place: hospital, from: -1, until: 20},
 	{name: "pseudonymised", rights: access.ReadPseudonymized, place: hospital, from: -1, until: 20},
 	{name: "dataSame", rights: access.ManageDataSameLevel, place: hospital, from: -1, until: 20},
@@ -202,19 +220,25 @@ func (w *world) people(tx *database.Tx) {
 		w.make(tx, &p)
 	}
 	for i, c := range callers {
-		if c.unknown || c.as != "" {
+		if c.unknown && c.broken == "" || c.as != "" {
 			continue
 		}
 		name := c.account()
-		w.make(tx, &identity.User{Username: name, Firstname: new("First-" + name), Lastname: new("LAST-" + name), Email: new(name + "@mail.example.org"), InsertDatetime: &now})
+		unless := func(wrong flaw) access.Stamps { // stamps of a row that is deleted if that is what is wrong
+			if c.broken != wrong {
+				return stamps
+			}
+			return access.Stamps{InsertDatetime: &now, UpdateDatetime: &now, DeleteDatetime: &now}
+		}
+		w.make(tx, &identity.User{Username: name, Firstname: new("First-" + name), Lastname: new("LAST-" + name), Email: new(name + "@mail.example.org"), InsertDatetime: &now, DeleteDatetime: unless(deletedUser).DeleteDatetime})
 		id := int64(i + 100)
-		w.make(tx, &access.Profile{Stamps: stamps, ID: id, Source: new(access.SourceManual), IsActive: new(true), UserID: &name})
-		w.make(tx, &access.Role{Stamps: stamps, ID: id, Name: new("role of " + name), Flags: access.FlagsOf(c.rights)})
+		w.make(tx, &access.Profile{Stamps: unless(deletedProfile), ID: id, Source: new(access.SourceManual), IsActive: new(c.broken != inactiveProfile), UserID: &name})
+		w.make(tx, &access.Role{Stamps: unless(deletedRole), ID: id, Name: new("role of " + name), Flags: access.FlagsOf(c.rights)})
 		w.ids[c.name+".profile"], w.ids[c.name+".role"], w.ids[c.name+".access"] = fmt.Sprint(id), fmt.Sprint(id), fmt.Sprint(id)
 		if c.place == 0 {
 			continue
 		}
-		w.make(tx, &access.Access{Stamps: stamps, ID: id, Source: new(access.SourceManual), PerimeterID: &c.place, ProfileID: &id, RoleID: &id,
+		w.make(tx, &access.Access{Stamps: unless(deletedAccess), ID: id, Source: new(access.SourceManual), PerimeterID: &c.place, ProfileID: &id, RoleID: &id,
 			StartDatetime: new(now.AddDate(0, 0, c.from)), EndDatetime: new(now.AddDate(0, 0, c.until))})
 	}
 	for _, id := range []int64{90, 92} { // nobody holds the second
@@ -239,17 +263,22 @@ func (w *world) portal(tx *database.Tx) {
 	w.make(tx, &content.Content{ID: 1, Title: "title", Content: "text", Page: "HOME", ContentType: "BANNER_INFO", CreatedAt: now, ModifiedAt: now})
 	w.make(tx, &releasenote.Note{ID: 1, Title: "note", Message: []string{"text"}, InsertDatetime: &now})
 	w.make(tx, &requestlog.Row{ID: 1, RequestedAt: now, Path: "/x/", Host: "h", Method: "POST", RemoteAddr: new("127.0.0.1"), StatusCode: new(200)})
-	base := export.Base{CreatedAt: now, ModifiedAt: now}
-	base.UUID = numbered(9, 1)
-	w.make(tx, &export.Provider{Base: base, Name: "provider"})
-	lab := export.Datalab{Base: base, InfrastructureProviderID: base.UUID, Name: "lab"}
-	lab.UUID = numbered(9, 2)
+	w.laboratory(tx, 9)
+}
+
+// laboratory is a datalab and its provider.
+func (w *world) laboratory(tx *database.Tx, n int) {
+	now := w.clock.Now()
+	base := export.Base{UUID: numbered(n, 1), CreatedAt: now, ModifiedAt: now}
+	w.make(tx, &export.Provider{Base: base, Name: fmt.Sprint("provider ", n)})
+	lab := export.Datalab{Base: base, InfrastructureProviderID: base.UUID, Name: fmt.Sprint("lab ", n)}
+	lab.UUID = numbered(n, 2)
 	require.NoError(w.t, tx.Omit("Provider").Create(&lab).Error)
 }
 
 // numbered is the id of the k-th row of an owner.
 func numbered(owner, k int) uuid.UUID {
-	return uuid.MustParse(fmt.Sprintf("0%d0%d0%d0%d-aaaa-4000-8000-0000000000%02d", owner, owner, owner, owner, k))
+	return uuid.MustParse(fmt.Sprintf("%02[1]d%02[1]d%02[1]d%02[1]d-aaaa-4000-8000-0000000000%02[2]d", owner, k))
 }
 
 // mark is in every text of an owner's rows.

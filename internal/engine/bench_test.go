@@ -44,7 +44,7 @@ func BenchmarkFullCycle(b *testing.B) {
 }
 
 func benchmarkCycle(b *testing.B, db *database.DB, cfg queue.Config) {
-	s := setupStack(b, db, cfg, nil)
+	s := setupStack(b, db, cfg, platformtest.Patience, nil)
 	bare := bareAsynq(b, s.queue.Redis(), max(b.N, 2000))
 	startStack(b, s)
 	ended := s.await(b.N)
@@ -53,7 +53,7 @@ func benchmarkCycle(b *testing.B, db *database.DB, cfg queue.Config) {
 		_, err := s.OpenWith(background(), engine.NewJob{Kind: "test", Subject: newID(), Owed: engine.Owes(launchTask)}, nil)
 		return err
 	}, b)
-	wait(b, ended, "all jobs end")
+	platformtest.Receive(b, ended, "all jobs end")
 	elapsed := b.Elapsed()
 	b.StopTimer()
 	rate := float64(b.N) / elapsed.Seconds()
@@ -99,7 +99,7 @@ func bareAsynq(b *testing.B, rdb redis.UniversalClient, n int) float64 {
 		_, err := client.Enqueue(asynq.NewTask("bare", []byte(id)), asynq.TaskID(id), asynq.Queue("bare"))
 		return err
 	}, b)
-	wait(b, all, "bare Asynq processes its tasks")
+	platformtest.Receive(b, all, "bare Asynq processes its tasks")
 	rate := float64(n) / time.Since(begun).Seconds()
 	server.Shutdown()
 	return rate
@@ -111,7 +111,7 @@ func BenchmarkIdleLatency(b *testing.B) {
 	db, err := database.Open(b.Context(), database.Config{URL: databasetest.PostgresURL(b)})
 	require.NoError(b, err)
 	b.Cleanup(func() { require.NoError(b, db.Close()) })
-	s := setupStack(b, db, queue.Config{URL: platformtest.RedisURL(b)}, func(s *stack) engine.Handler {
+	s := setupStack(b, db, queue.Config{URL: platformtest.RedisURL(b)}, platformtest.Patience, func(s *stack) engine.Handler {
 		return func(ctx context.Context, c engine.Claim) error {
 			entered <- time.Now()
 			_, err := s.Settle(ctx, c, engine.Event{Name: done})
@@ -124,7 +124,7 @@ func BenchmarkIdleLatency(b *testing.B) {
 		begun := time.Now()
 		_, err := s.OpenWith(b.Context(), engine.NewJob{Kind: "test", Subject: newID(), Owed: engine.Owes(launchTask)}, nil)
 		require.NoError(b, err)
-		waits = append(waits, (<-entered).Sub(begun))
+		waits = append(waits, platformtest.Receive(b, entered, "the handler is entered").Sub(begun))
 		idle := time.NewTimer(20 * time.Millisecond) // until the gate has closed
 		<-idle.C
 	}

@@ -14,6 +14,7 @@ import (
 	"cohortflow/internal/platform/database"
 	"cohortflow/internal/platform/database/databasetest"
 	"cohortflow/internal/platform/fault"
+	"cohortflow/internal/platform/platformtest"
 	"cohortflow/tasks"
 )
 
@@ -87,13 +88,19 @@ func TestClaim(t *testing.T) {
 // run runs the handler of the only task of a name, as a wake-up would.
 func (f *fixture) run(t *testing.T, w *engine.Worker, name string) {
 	t.Helper()
+	w.Run(t.Context(), f.only(t, name), "")
+}
+
+// only is the id of the only task of a name.
+func (f *fixture) only(t *testing.T, name string) string {
+	t.Helper()
 	for _, row := range f.owed(t) {
 		if row.Name == name {
-			w.Run(t.Context(), row.ID, "")
-			return
+			return row.ID
 		}
 	}
-	require.Fail(t, "no task "+name+" is owed")
+	require.FailNow(t, "no task "+name+" is owed")
+	return ""
 }
 
 func TestWorker(t *testing.T) {
@@ -199,9 +206,11 @@ func TestWorker(t *testing.T) {
 				<-ctx.Done()
 				return ctx.Err()
 			}
-			go b.run(t, b.worker, "test.launch")
-			<-begun
+			id, returned := b.only(t, "test.launch"), make(chan struct{})
+			go func() { defer close(returned); b.worker.Run(background(), id, "") }()
+			platformtest.Receive(t, begun, "the handler is entered")
 			require.NoError(t, b.worker.Stop(background()))
+			platformtest.Receive(t, returned, "the handler returns")
 			owed := b.owed(t)[0]
 			require.Empty(t, owed.LeaseOwner)
 			require.Empty(t, owed.LastError)
@@ -216,12 +225,12 @@ func TestWorker(t *testing.T) {
 func TestALostLeaseEndsTheHandler(t *testing.T) {
 	t.Parallel()
 	databasetest.Each(t, func(t *testing.T, db *database.DB) {
-		f := newFixture(t, db, func(c *engine.Config, _ *engine.Kind) { c.Lease, c.Renew = time.Second, 10*time.Millisecond })
+		f := newFixture(t, db, func(c *engine.Config, _ *engine.Kind) { c.Lease, c.Renew = time.Minute, 10*time.Millisecond })
 		causes := make(chan error, 1)
 		f.Handle(launchTask, func(ctx context.Context, c engine.Claim) error {
 			var other engine.Claim
 			for got := false; !got; { // again if the lease was renewed between the two lines; bounded by the handler's time limit
-				f.clock.Advance(2 * time.Second) // the clock of the other worker: our lease has run out for it
+				f.clock.Advance(2 * time.Minute) // the clock of the other worker: our lease has run out for it
 				var err error
 				if other, got, err = f.Claim(background(), c.TaskID); err != nil || ctx.Err() != nil {
 					causes <- errors.Join(err, context.Cause(ctx))
@@ -238,7 +247,7 @@ func TestALostLeaseEndsTheHandler(t *testing.T) {
 		defer func() { require.NoError(t, w.Stop(background())) }()
 		f.open(t, nil)
 		f.run(t, w, "test.launch")
-		require.ErrorIs(t, <-causes, engine.ErrLeaseLost)
+		require.ErrorIs(t, platformtest.Receive(t, causes, "the handler tells why its context ended"), engine.ErrLeaseLost)
 		require.Empty(t, f.owed(t)[0].LastError, "who lost the lease writes nothing")
 	})
 }
@@ -246,16 +255,16 @@ func TestALostLeaseEndsTheHandler(t *testing.T) {
 func TestLeasesAreRenewedWhileTheHandlerWorks(t *testing.T) {
 	t.Parallel()
 	databasetest.Each(t, func(t *testing.T, db *database.DB) {
-		f := newFixture(t, db, func(c *engine.Config, _ *engine.Kind) { c.Lease, c.Renew = time.Second, 10*time.Millisecond })
+		f := newFixture(t, db, func(c *engine.Config, _ *engine.Kind) { c.Lease, c.Renew = time.Minute, 10*time.Millisecond })
 		until := func(id string) (at time.Time) {
 			_ = db.Read(background()).Raw(`SELECT lease_until FROM engine_task WHERE id = ?`, id).Row().Scan(&at)
 			return at.UTC()
 		}
 		f.Handle(launchTask, func(ctx context.Context, c engine.Claim) error {
-			f.clock.Advance(900 * time.Millisecond)
+			f.clock.Advance(59 * time.Second)
 			poll := time.NewTicker(5 * time.Millisecond)
 			defer poll.Stop()
-			for until(c.TaskID).Before(noon.Add(1900 * time.Millisecond)) { // bounded by the handler's time limit
+			for until(c.TaskID).Before(noon.Add(119 * time.Second)) { // bounded by the handler's time limit
 				select {
 				case <-poll.C:
 				case <-ctx.Done():

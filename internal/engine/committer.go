@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -179,27 +180,7 @@ func (e *Engine) commitAlone(item *commitItem) error {
 func (e *Engine) commitTogether(items []*commitItem) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(items[0].ctx), commitTimeout)
 	defer cancel()
-	err := e.cfg.DB.Update(ctx, func(tx *database.Tx) error {
-		var openings []*commitItem
-		var steps []*step
-		for _, item := range items {
-			item.reset()
-			if item.opening == nil {
-				steps = append(steps, item.step)
-				continue
-			}
-			openings = append(openings, item)
-			if item.with != nil {
-				if err := item.with(ctx, tx); err != nil {
-					return err
-				}
-			}
-		}
-		if err := e.openItems(ctx, tx, openings); err != nil {
-			return err
-		}
-		return e.transition(ctx, tx, steps)
-	})
+	err := e.cfg.DB.Update(ctx, func(tx *database.Tx) error { return e.writeItems(ctx, tx, items) })
 	if err != nil {
 		return err
 	}
@@ -210,6 +191,36 @@ func (e *Engine) commitTogether(items []*commitItem) error {
 	}
 	e.publish(ctx, last)
 	return nil
+}
+
+// writeItems is the transaction of the items. What kinds and callers do in it runs in a goroutine of the committer, in which
+// a panic would end the process: here it is an error like others, of the transaction that it broke.
+func (e *Engine) writeItems(ctx context.Context, tx *database.Tx, items []*commitItem) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			e.log.Error("a transaction panicked", "items", len(items), "panic", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+			err = errors.New("a transaction of the engine panicked")
+		}
+	}()
+	var openings []*commitItem
+	var steps []*step
+	for _, item := range items {
+		item.reset()
+		if item.opening == nil {
+			steps = append(steps, item.step)
+			continue
+		}
+		openings = append(openings, item)
+		if item.with != nil {
+			if err := item.with(ctx, tx); err != nil {
+				return err
+			}
+		}
+	}
+	if err := e.openItems(ctx, tx, openings); err != nil {
+		return err
+	}
+	return e.transition(ctx, tx, steps)
 }
 
 func (e *Engine) openItems(ctx context.Context, tx *database.Tx, items []*commitItem) error {

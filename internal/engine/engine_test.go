@@ -14,6 +14,7 @@ import (
 	"cohortflow/internal/engine"
 	"cohortflow/internal/platform/clock"
 	"cohortflow/internal/platform/database"
+	"cohortflow/internal/platform/platformtest"
 	"cohortflow/tasks"
 )
 
@@ -30,10 +31,11 @@ func TestMain(m *testing.M) {
 // noon is where fake clocks start.
 var noon = time.Date(2026, 3, 14, 12, 0, 0, 0, time.UTC)
 
-// The tasks and events of the test kind: a job that is launched, worked on outside, and polled.
+// The tasks and events of the test kind: a job that is launched, worked on outside, and polled. Their time limit is that of
+// the tests: no handler is to reach it.
 var (
-	launchTask  = tasks.Spec{Name: "test.launch", Queue: tasks.QueueCount, Timeout: 10 * time.Second, MaxAttempts: 5, Backoff: tasks.Backoff{Base: 10 * time.Millisecond, Cap: 50 * time.Millisecond}}
-	pollTask    = tasks.Spec{Name: "test.poll", Queue: tasks.QueueExport, Timeout: 10 * time.Second, MaxAttempts: 5, Backoff: tasks.Backoff{Base: 10 * time.Millisecond, Cap: 50 * time.Millisecond}}
+	launchTask  = tasks.Spec{Name: "test.launch", Queue: tasks.QueueCount, Timeout: platformtest.Patience, MaxAttempts: 5, Backoff: tasks.Backoff{Base: 10 * time.Millisecond, Cap: 50 * time.Millisecond}}
+	pollTask    = tasks.Spec{Name: "test.poll", Queue: tasks.QueueExport, Timeout: platformtest.Patience, MaxAttempts: 5, Backoff: tasks.Backoff{Base: 10 * time.Millisecond, Cap: 50 * time.Millisecond}}
 	enquireTask = tasks.Spec{Name: "test.enquire"}
 )
 

@@ -36,7 +36,7 @@ func TestJobsRunFromEndToEnd(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			db, cfg := open(t)
-			s := setupStack(t, db, cfg, nil)
+			s := setupStack(t, db, cfg, platformtest.Patience, nil)
 			startStack(t, s)
 			ended := s.await(300)
 			var wg sync.WaitGroup
@@ -51,35 +51,16 @@ func TestJobsRunFromEndToEnd(t *testing.T) {
 				})
 			}
 			wg.Wait()
-			wait(t, ended, "all jobs end")
+			platformtest.Receive(t, ended, "all jobs end")
 			requireEachEndedOnce(t, db, 300)
 		})
 	}
 }
 
-func TestWakeUpsWaitForTheAnswer(t *testing.T) {
-	t.Parallel()
-	s := setupStack(t, databasetest.SQLite(t), queue.Config{URL: platformtest.RedisURL(t)}, nil)
-	waiting := func() int64 {
-		n, err := s.queue.Redis().LLen(t.Context(), "asynq:{count}:pending").Result()
-		require.NoError(t, err)
-		return n
-	}
-	ctx, flushed := engine.WithLater(t.Context())
-	_, err := s.OpenWith(ctx, engine.NewJob{Kind: "test", Subject: "a", Owed: engine.Owes(launchTask)}, nil)
-	require.NoError(t, err)
-	require.Zero(t, waiting())
-	flushed()
-	require.Equal(t, int64(1), waiting())
-	_, err = s.OpenWith(ctx, engine.NewJob{Kind: "test", Subject: "b", Owed: engine.Owes(launchTask)}, nil)
-	require.NoError(t, err)
-	require.Equal(t, int64(2), waiting(), "after the answer nothing is held back any more")
-}
-
 func TestAnEmptiedRedisLosesAndRepeatsNothing(t *testing.T) {
 	t.Parallel()
 	db, cfg := databasetest.Postgres(t), queue.Config{URL: platformtest.RedisURL(t)}
-	s := setupStack(t, db, cfg, nil)
+	s := setupStack(t, db, cfg, platformtest.Patience, nil)
 	_, err := s.relay.Pass(t.Context()) // primes Redis
 	require.NoError(t, err)
 	s.openJobs(t, 200) // all woken, and no worker runs
@@ -87,7 +68,7 @@ func TestAnEmptiedRedisLosesAndRepeatsNothing(t *testing.T) {
 	ended := s.await(200)
 	begun := time.Now()
 	startStack(t, s)
-	wait(t, ended, "all jobs end")
+	platformtest.Receive(t, ended, "all jobs end")
 	t.Logf("200 jobs ended %s after the workers started on an emptied Redis", time.Since(begun).Round(time.Millisecond))
 	requireEachEndedOnce(t, db, 200)
 	members, err := s.queue.Redis().SMembers(t.Context(), "asynq:queues").Result()
@@ -98,14 +79,14 @@ func TestAnEmptiedRedisLosesAndRepeatsNothing(t *testing.T) {
 func TestRedisEmptiedAgainAndAgainWhileWorking(t *testing.T) {
 	t.Parallel()
 	db, cfg := databasetest.Postgres(t), queue.Config{URL: platformtest.RedisURL(t)}
-	s := setupStack(t, db, cfg, nil)
+	s := setupStack(t, db, cfg, platformtest.Patience, nil)
 	startStack(t, s)
 	ended := s.await(300)
 	for range 6 {
 		s.openJobs(t, 50)
 		flush(t, s.queue.Redis())
 	}
-	wait(t, ended, "all jobs end")
+	platformtest.Receive(t, ended, "all jobs end")
 	requireEachEndedOnce(t, db, 300)
 }
 
@@ -115,10 +96,12 @@ func TestAKilledWorkersTasksComeBack(t *testing.T) {
 	db, err := database.Open(t.Context(), database.Config{URL: databaseURL})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	s := setupStack(t, db, queue.Config{URL: redisURL}, nil)
+	s := setupStack(t, db, queue.Config{URL: redisURL}, shortLease, nil)
 	s.openJobs(t, 40)
 
-	child := exec.Command(os.Args[0], "-test.run=^$")
+	alive, kill := context.WithTimeout(t.Context(), platformtest.Patience)
+	defer kill()
+	child := exec.CommandContext(alive, os.Args[0], "-test.run=^$")
 	child.Env = append(os.Environ(), childVariable+"="+databaseURL+" "+redisURL)
 	child.Stderr = os.Stderr
 	out, err := child.StdoutPipe()
@@ -130,14 +113,14 @@ func TestAKilledWorkersTasksComeBack(t *testing.T) {
 			held++
 		}
 	}
-	require.NoError(t, child.Process.Kill())
+	kill()
 	require.Error(t, child.Wait())
 	require.Equal(t, 20, held, "the child held tasks when it was killed")
 
 	ended := s.await(40)
 	begun := time.Now()
 	startStack(t, s)
-	wait(t, ended, "the killed worker's tasks end elsewhere")
+	platformtest.Receive(t, ended, "the killed worker's tasks end elsewhere")
 	t.Logf("back %s after the kill, with leases of 2 s", time.Since(begun).Round(time.Millisecond))
 	requireEachEndedOnce(t, db, 40)
 }
@@ -145,7 +128,7 @@ func TestAKilledWorkersTasksComeBack(t *testing.T) {
 func TestRedisDownDelaysAndBreaksNothing(t *testing.T) {
 	t.Parallel()
 	db := databasetest.Postgres(t)
-	down := setupStack(t, db, queue.Config{URL: "redis://127.0.0.1:1"}, nil)
+	down := setupStack(t, db, queue.Config{URL: "redis://127.0.0.1:1"}, platformtest.Patience, nil)
 	for range 5 {
 		_, err := down.OpenWith(t.Context(), engine.NewJob{Kind: "test", Subject: newID(), Owner: "ada", Owed: engine.Owes(launchTask)}, nil)
 		require.NoError(t, err, "that Redis is down is nobody's error")
@@ -156,11 +139,11 @@ func TestRedisDownDelaysAndBreaksNothing(t *testing.T) {
 	require.NoError(t, down.worker.Start(t.Context()), "a worker starts and waits for Redis")
 	require.NoError(t, down.worker.Stop(background()))
 
-	up := setupStack(t, db, queue.Config{URL: platformtest.RedisURL(t)}, nil)
+	up := setupStack(t, db, queue.Config{URL: platformtest.RedisURL(t)}, platformtest.Patience, nil)
 	require.NoError(t, up.queue.Check(t.Context()))
 	ended := up.await(5)
 	startStack(t, up)
-	wait(t, ended, "the relay wakes what could not be woken")
+	platformtest.Receive(t, ended, "the relay wakes what could not be woken")
 	requireEachEndedOnce(t, db, 5)
 }
 
@@ -174,7 +157,7 @@ func TestDroppedDatabaseConnections(t *testing.T) {
 	db, err := database.Open(t.Context(), database.Config{URL: databaseURL})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	s := setupStack(t, db, queue.Config{URL: platformtest.RedisURL(t)}, nil)
+	s := setupStack(t, db, queue.Config{URL: platformtest.RedisURL(t)}, shortLease, nil)
 	startStack(t, s)
 	opened := 0
 	var opening sync.WaitGroup
@@ -199,7 +182,7 @@ func TestDroppedDatabaseConnections(t *testing.T) {
 			WHERE datname = current_database() AND application_name <> 'admin'`).Error)
 		cuts++
 	}
-	<-finished
+	platformtest.Receive(t, finished, "every client has an answer")
 	close(ids)
 	for range ids {
 		opened++
@@ -215,7 +198,7 @@ func TestShutdownHandsOver(t *testing.T) {
 	t.Parallel()
 	db, cfg := databasetest.Postgres(t), queue.Config{URL: platformtest.RedisURL(t)}
 	begun := make(chan struct{}, 10)
-	slow := setupStack(t, db, cfg, func(*stack) engine.Handler {
+	slow := setupStack(t, db, cfg, platformtest.Patience, func(*stack) engine.Handler {
 		return func(ctx context.Context, _ engine.Claim) error {
 			begun <- struct{}{}
 			<-ctx.Done()
@@ -225,19 +208,15 @@ func TestShutdownHandsOver(t *testing.T) {
 	require.NoError(t, slow.start(t.Context()))
 	slow.openJobs(t, 10)
 	for range 10 {
-		select {
-		case <-begun:
-		case <-time.After(patience):
-			require.FailNow(t, "not all tasks were taken")
-		}
+		platformtest.Receive(t, begun, "all tasks are taken")
 	}
 	require.NoError(t, slow.stop(background()))
-	next := setupStack(t, db, cfg, nil)
+	next := setupStack(t, db, cfg, platformtest.Patience, nil)
 	ended := next.await(10)
 	since := time.Now()
 	require.NoError(t, next.worker.Start(t.Context())) // no relay: the hand-over is a wake-up
 	t.Cleanup(func() { require.NoError(t, next.worker.Stop(background())) })
-	wait(t, ended, "the next worker takes them")
+	platformtest.Receive(t, ended, "the next worker takes them")
 	t.Logf("taken over in %s", time.Since(since).Round(time.Millisecond))
 	requireEachEndedOnce(t, db, 10)
 }

@@ -56,7 +56,7 @@ func NewRelay(e *Engine, redis Redis, cfg RelayConfig) *Relay {
 
 // Start begins the passes.
 func (r *Relay) Start(ctx context.Context) error {
-	return r.Every(context.WithoutCancel(ctx), r.cfg.Pause, r.cfg.Nudge, func(ctx context.Context) error {
+	return r.Every(ctx, r.cfg.Pause, r.cfg.Nudge, func(ctx context.Context) error {
 		_, err := r.Pass(ctx)
 		return err
 	})

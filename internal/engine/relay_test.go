@@ -111,3 +111,20 @@ func TestRelayLeavesAFreshTaskToItsOwnWakeUp(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
 }
+
+func TestWakeUpsWaitForTheAnswer(t *testing.T) {
+	t.Parallel()
+	woken := &recorder{}
+	f := newFixture(t, databasetest.SQLite(t), func(c *engine.Config, _ *engine.Kind) { c.Queue = woken })
+	ctx, flushed := engine.WithLater(t.Context())
+	open := func() {
+		_, err := f.OpenWith(ctx, engine.NewJob{Kind: "test", Subject: newID(), Owed: engine.Owes(launchTask)}, nil)
+		require.NoError(t, err)
+	}
+	open()
+	require.Empty(t, woken.take())
+	flushed()
+	require.Equal(t, []string{"test.launch@:0"}, woken.take())
+	open()
+	require.Equal(t, []string{"test.launch@:0"}, woken.take(), "after the answer nothing is held back any more")
+}

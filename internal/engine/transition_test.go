@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -263,6 +264,37 @@ func TestProjectionsAndSubscribersShareTheTransaction(t *testing.T) {
 				}
 			}
 		})
+	})
+}
+
+func TestAPanicInATransactionIsItsError(t *testing.T) {
+	t.Parallel()
+	databasetest.Each(t, func(t *testing.T, db *database.DB) {
+		var poison atomic.Value
+		poison.Store("")
+		f := newFixture(t, db, func(_ *engine.Config, k *engine.Kind) {
+			k.Project = func(_ context.Context, _ *database.Tx, changes []engine.Change) error {
+				for _, c := range changes {
+					if c.After.Subject == poison.Load() {
+						panic("the row of patient 1234")
+					}
+				}
+				return nil
+			}
+		})
+		_, err := f.OpenWith(t.Context(), engine.NewJob{Kind: "test", Subject: "a"}, func(context.Context, *database.Tx) error { panic("a mistake") })
+		require.ErrorContains(t, err, "panicked")
+		_, err = f.JobOf(t.Context(), "test", "a")
+		require.ErrorIs(t, err, engine.ErrNoJob, "nothing of it is kept")
+
+		job, other := f.open(t, nil), f.open(t, nil)
+		poison.Store(job.Subject)
+		_, err = f.Apply(t.Context(), engine.Event{JobID: job.ID, Name: done})
+		require.ErrorContains(t, err, "panicked")
+		require.NotContains(t, err.Error(), "1234")
+		require.True(t, f.apply(t, other, done).Applied, "the engine goes on")
+		poison.Store("")
+		require.True(t, f.apply(t, job, done).Applied)
 	})
 }
 

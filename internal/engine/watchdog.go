@@ -35,7 +35,7 @@ func NewWatchdog(e *Engine, cfg WatchdogConfig) *Watchdog {
 
 // Start begins the passes.
 func (w *Watchdog) Start(ctx context.Context) error {
-	return w.Every(context.WithoutCancel(ctx), w.cfg.Pause, nil, func(ctx context.Context) error {
+	return w.Every(ctx, w.cfg.Pause, nil, func(ctx context.Context) error {
 		_, _, err := w.Pass(ctx)
 		return err
 	})

@@ -13,6 +13,7 @@ import (
 	"cohortflow/internal/platform/database"
 	"cohortflow/internal/platform/database/databasetest"
 	"cohortflow/internal/platform/fault"
+	"cohortflow/internal/platform/platformtest"
 	"cohortflow/tasks"
 )
 
@@ -207,23 +208,27 @@ func TestFollowerMissesNothing(t *testing.T) {
 			return
 		}
 		open := make(chan struct{})
-		written, committed := make(chan string), make(chan struct{})
+		release := sync.OnceFunc(func() { close(open) })
+		written, committed := make(chan string, 1), make(chan struct{})
+		t.Cleanup(func() { release(); <-committed })
 		go func() {
 			defer close(committed)
-			_ = db.Update(background(), func(tx *database.Tx) error {
+			if err := db.Update(background(), func(tx *database.Tx) error {
 				job, err := f.Open(background(), tx, engine.NewJob{Kind: "test", Subject: "slow"})
 				written <- job.ID
 				<-open
 				return err
-			})
+			}); err != nil {
+				t.Error(err)
+			}
 		}()
-		slow := <-written
+		slow := platformtest.Receive(t, written, "the slow transaction has its number")
 		quick := f.open(t, nil)
 		f.apply(t, before, accepted)
 		require.Equal(t, []string{quick.ID, before.ID}, next(), "a lower number is still uncommitted")
 		require.Empty(t, next())
-		close(open)
-		<-committed
+		release()
+		platformtest.Receive(t, committed, "the slow transaction commits")
 		require.Equal(t, []string{slow}, next())
 		require.Empty(t, next())
 	})

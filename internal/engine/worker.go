@@ -69,7 +69,7 @@ func (w *Worker) Start(ctx context.Context) error {
 	w.mu.Lock()
 	w.closing, w.idle = false, nil
 	w.mu.Unlock()
-	if err := w.Go(context.WithoutCancel(ctx), w.renewals); err != nil {
+	if err := w.Go(ctx, w.renewals); err != nil {
 		return err
 	}
 	for _, s := range w.servers {

@@ -30,13 +30,14 @@ import (
 	"cohortflow/internal/platform/clock"
 	"cohortflow/internal/platform/database"
 	"cohortflow/internal/platform/database/databasetest"
+	"cohortflow/internal/platform/platformtest"
 	"cohortflow/internal/simulate"
 	"cohortflow/internal/simulate/fhirsim"
 	"cohortflow/internal/simulate/hospital"
 )
 
 // Patience bounds every wait: long enough for a busy machine of two cores.
-const Patience = 60 * time.Second
+const Patience = platformtest.Patience
 
 const (
 	username = "researcher"
@@ -47,8 +48,8 @@ const (
 	patients  = 200
 )
 
-// Config says what an installation is to be like. The zero value has fast settings: a lease of 2 s, an enquiry after 2 s of
-// silence, and deadlines of half a minute.
+// Config says what an installation is to be like. The zero value has fast settings, a lease of 2 s and an enquiry after 2 s of
+// silence, and deadlines that no job is to reach.
 type Config struct {
 	// Environ are further settings of the processes; they win.
 	Environ []string
@@ -123,7 +124,7 @@ func (in *Installation) configure(cfg Config) {
 		"ROOT_PERIMETER_ID=" + strconv.FormatInt(in.Suite.Hospital().Perimeters()[0].ID, 10), "STORAGE_PROVIDERS=file://" + in.dir,
 		"EMAIL_HOST=" + host, "EMAIL_PORT=" + port, "EMAIL_USE_TLS=false", "DEFAULT_FROM_EMAIL=cohortflow@example.org",
 		"ADMIN_PASSWORD=" + password,
-		"LEASE=2s", "ENQUIRE_AFTER=2s", "DEADLINE_LAUNCH=30s", "DEADLINE_COUNT=30s", "DEADLINE_COHORT=30s", "DEADLINE_LARGE_COHORT=30s",
+		"LEASE=2s", "ENQUIRE_AFTER=2s", "DEADLINE_LAUNCH=5m", "DEADLINE_COUNT=5m", "DEADLINE_COHORT=5m", "DEADLINE_LARGE_COHORT=5m",
 	}, cfg.Environ...)
 }
 

@@ -54,10 +54,9 @@ func everybody(b *testing.B) string {
 }
 
 func measureStarts(b *testing.B, r *demo.Researcher, worker *apptest.Process, question demo.Question, pids ...int) {
-	pause := time.NewTimer(time.Second)
-	<-pause.C // what the start has left to do
+	worker.Settle()
 	before := cpu(b, pids...)
-	pause.Reset(idle)
+	pause := time.NewTimer(idle)
 	<-pause.C
 	used := cpu(b, pids...) - before
 	socket, err := r.OpenSocket(b.Context())
@@ -111,7 +110,7 @@ func cpu(b *testing.B, pids ...int) (used time.Duration) {
 }
 
 // BenchmarkStartup starts the real programs: ready-ms is the time from the start of the process until it serves, rss-MiB
-// its resident memory a second later. Embedded includes making the database, the hospital and the simulators.
+// its resident memory once it has nothing left to do for its start. Embedded includes making the database, the hospital and the simulators.
 func BenchmarkStartup(b *testing.B) {
 	built := b.TempDir()
 	out, err := exec.CommandContext(b.Context(), "go", "build", "-o", built+"/", "cohortflow/cmd/...").CombinedOutput()
@@ -133,7 +132,7 @@ func measureStartup(b *testing.B, start func() *apptest.Process) {
 	for b.Loop() {
 		p := start()
 		ready = append(ready, p.Ready)
-		time.Sleep(time.Second) // what the start has left to do
+		p.Settle()
 		memory = max(memory, rss(b, p.PID()))
 		p.Terminate()
 		p.Wait()

@@ -1,6 +1,7 @@
 package apptest_test
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/http"
@@ -88,7 +89,7 @@ func TestWorkersAreKilled(t *testing.T) {
 // accepts what it never answers.
 func TestQueryExecutorMisbehaves(t *testing.T) {
 	t.Parallel()
-	in := apptest.New(t, apptest.Config{Environ: []string{"DEADLINE_LAUNCH=12s", "OUTBOUND_TIMEOUT=2s"}})
+	in := apptest.New(t, apptest.Config{Environ: []string{"DEADLINE_LAUNCH=30s", "DEADLINE_COUNT=30s", "DEADLINE_COHORT=30s", "DEADLINE_LARGE_COHORT=30s", "OUTBOUND_TIMEOUT=2s"}})
 	api := in.Start("api")
 	in.Suite.SetBackend(api.URL())
 	in.Start("worker")
@@ -125,12 +126,14 @@ func TestDatabaseConnectionsAreCut(t *testing.T) {
 	questions := in.Questions(r, 60, false)
 	in.Start("worker")
 	accepted := make([]string, len(questions))
+	ctx, cancel := context.WithTimeout(t.Context(), apptest.Patience)
+	t.Cleanup(cancel)
 	var posting sync.WaitGroup
 	posting.Go(func() {
 		apptest.Each(t, len(questions), func(i int) error { // who gets no answer asks again, as people do
 			for {
-				id, err := r.Count(t.Context(), questions[i].Question)
-				if err == nil || t.Context().Err() != nil {
+				id, err := r.Count(ctx, questions[i].Question)
+				if err == nil || ctx.Err() != nil {
 					accepted[i] = id
 					return err
 				}
@@ -204,12 +207,14 @@ func TestTwoOfEach(t *testing.T) {
 	in.Start("scheduler")
 	in.Start("scheduler")
 	r := in.SignIn(first)
-	socket, err := r.At(second.URL()).OpenSocket(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), 2*apptest.Patience)
+	t.Cleanup(cancel)
+	socket, err := r.At(second.URL()).OpenSocket(ctx)
 	require.NoError(t, err)
 	defer socket.Close()
 	questions := in.Questions(r, 6, false)
 	for i, id := range in.Counts(r, questions) {
-		status, measure, err := socket.Final(t.Context(), id)
+		status, measure, err := socket.Final(ctx, id)
 		require.NoError(t, err)
 		require.Equal(t, "finished", status)
 		require.Equal(t, questions[i].Truth, *measure)
@@ -225,7 +230,7 @@ func TestTwoOfEach(t *testing.T) {
 	}, "QueryExecutor has the job")
 	in.Redis.Stop()
 	post(t, in.Suite.Addresses(), external, `{"request_job_status":"FINISHED","count":"7","extra":{}}`)
-	status, measure, err := socket.Final(t.Context(), id)
+	status, measure, err := socket.Final(ctx, id)
 	require.NoError(t, err)
 	require.Equal(t, "finished", status)
 	require.Equal(t, 7, *measure)
@@ -246,7 +251,7 @@ func post(t *testing.T, at simulate.Addresses, job, body string) {
 
 // listens tells whether a process takes connections.
 func listens(p *apptest.Process) bool {
-	conn, err := net.DialTimeout("tcp", p.Address(), time.Second)
+	conn, err := net.DialTimeout("tcp", p.Address(), apptest.Patience)
 	if err != nil {
 		return false
 	}

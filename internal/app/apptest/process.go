@@ -5,10 +5,14 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -73,6 +77,7 @@ type Process struct {
 
 	mu      sync.Mutex
 	address string
+	side    string // where its metrics and its health are, once it has told
 	log     []string
 	entered map[string]time.Time // when the first handler about a row was entered
 	changed chan struct{}        // closed and replaced at each of them
@@ -143,18 +148,27 @@ func execute(t testing.TB, name string, cmd *exec.Cmd) *Process {
 // embeddedReady precedes the address in what the embedded default prints.
 const embeddedReady = "Cohortflow is ready at http://"
 
+// embeddedMetrics finds where its metrics are, which it prints after that.
+var embeddedMetrics = regexp.MustCompile(`^ *metrics +http://(.+)/metrics$`)
+
 // read keeps the end of the log, and finds out when the process serves and where, and when handlers were entered.
 func (p *Process) read(lines *bufio.Scanner) {
 	lines.Buffer(nil, 1<<20)
 	serving := map[string]string{"api": "listening"}[p.Name]
 	for lines.Scan() {
 		var line struct {
-			Msg, Address, Subject string
-			At                    int64
+			Msg, Address, Metrics, Subject string
+			At                             int64
 		}
 		_ = json.Unmarshal(lines.Bytes(), &line) // other lines are kept as they are
 		if address, ok := strings.CutPrefix(lines.Text(), embeddedReady); ok {
 			line.Msg, line.Address = cmp.Or(serving, "started"), address
+		}
+		if side := embeddedMetrics.FindStringSubmatch(lines.Text()); side != nil {
+			line.Metrics = side[1]
+		}
+		if line.Metrics != "" {
+			p.noteSide(line.Metrics)
 		}
 		switch line.Msg {
 		case "entered":
@@ -183,6 +197,30 @@ func (p *Process) noteReady(address string) {
 		p.address, p.Ready = address, time.Since(p.started)
 		close(p.ready)
 	}
+}
+
+func (p *Process) noteSide(address string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.side = address
+}
+
+// Settle waits until the process calls itself ready and has shown its metrics, which asks the database for all of them: what
+// its start had left to do is done then.
+func (p *Process) Settle() {
+	p.t.Helper()
+	get := func(path string) bool {
+		p.mu.Lock()
+		side := p.side
+		p.mu.Unlock()
+		answer, err := http.Get("http://" + side + path)
+		if err != nil {
+			return false
+		}
+		_, err = io.Copy(io.Discard, answer.Body)
+		return errors.Join(err, answer.Body.Close()) == nil && answer.StatusCode == http.StatusOK
+	}
+	require.Eventually(p.t, func() bool { return get("/readyz") && get("/metrics") }, Patience, 20*time.Millisecond, "%s is not ready", p.Name)
 }
 
 func (p *Process) noteEntered(subject string, at time.Time) {

@@ -192,7 +192,6 @@ func (in *installation) fill(ctx context.Context) error {
 
 func (in *installation) serve(ctx context.Context) error {
 	if err := in.app.Start(ctx); err != nil {
-		in.app = nil // it has stopped what it had started
 		return err
 	}
 	in.suite.SetBackend("http://" + in.app.Address())

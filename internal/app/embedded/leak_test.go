@@ -23,6 +23,7 @@ import (
 	"cohortflow/internal/app"
 	"cohortflow/internal/platform/clock"
 	"cohortflow/internal/platform/database"
+	"cohortflow/internal/platform/database/databasetest"
 	"cohortflow/internal/platform/platformtest"
 	"cohortflow/internal/simulate/faultplan"
 )
@@ -69,7 +70,8 @@ type leaks struct {
 	tokens []string
 }
 
-func setupLeaks(t *testing.T) *leaks {
+// setupLeaks brings it up on the database of a URL; "": on its own SQLite file.
+func setupLeaks(t *testing.T, databaseURL string) *leaks {
 	t.Helper()
 	dir, err := openDirectory(t.TempDir(), false)
 	require.NoError(t, err)
@@ -81,6 +83,9 @@ func setupLeaks(t *testing.T) *leaks {
 	redisURL := platformtest.RedisURL(t)
 	monitor(t, redisURL, l.redis)
 	l.in = &installation{dir: dir, secrets: s, log: log, out: io.Discard, environ: []string{"ADDR=127.0.0.1:0", "REDIS_URL=" + redisURL}}
+	if databaseURL != "" {
+		l.in.environ = append(l.in.environ, "DATABASE_URL="+databaseURL)
+	}
 	t.Cleanup(func() { require.NoError(t, l.in.stop()) })
 	l.in.log = slog.New(slog.DiscardHandler) // of the simulators, which stand for other systems
 	for _, step := range []func(context.Context) error{l.in.simulate, l.in.configure} {
@@ -103,6 +108,7 @@ func monitor(t *testing.T, address string, into io.Writer) {
 	require.NoError(t, err)
 	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", options.Addr)
 	require.NoError(t, err)
+	require.NoError(t, conn.SetDeadline(time.Now().Add(platformtest.Patience)))
 	_, err = fmt.Fprintf(conn, "AUTH %s\r\nMONITOR\r\n", options.Password)
 	require.NoError(t, err)
 	lines := bufio.NewReader(conn)
@@ -111,6 +117,7 @@ func monitor(t *testing.T, address string, into io.Writer) {
 		require.NoError(t, err)
 		require.Equal(t, "+OK\r\n", line)
 	}
+	require.NoError(t, conn.SetDeadline(time.Time{}))
 	ended := make(chan struct{})
 	of := fmt.Sprintf("[%d ", options.DB) // other tests use other databases
 	go func() {
@@ -205,14 +212,25 @@ func (l *leaks) ended(path string) (status string) {
 	require.Eventually(l.t, func() bool {
 		status = fmt.Sprint(l.must(200, "GET", path, nil)["request_job_status"])
 		return status == "finished" || status == "failed"
-	}, time.Minute, 30*time.Millisecond, "%s: %s", path, status)
+	}, platformtest.Patience, 30*time.Millisecond, "%s: %s", path, status)
 	return status
 }
 
 // TestNothingLeaks runs the workflow, with as much as possible going wrong, and then looks for what it planted.
 func TestNothingLeaks(t *testing.T) {
 	t.Parallel()
-	l := setupLeaks(t)
+	t.Run("SQLite", func(t *testing.T) {
+		t.Parallel()
+		nothingLeaks(t, setupLeaks(t, ""))
+	})
+	t.Run("Postgres", func(t *testing.T) {
+		t.Parallel()
+		nothingLeaks(t, setupLeaks(t, databasetest.PostgresURL(t)))
+	})
+}
+
+func nothingLeaks(t *testing.T, l *leaks) {
+	t.Helper()
 	l.failedLogins()
 	l.signIn()
 	l.workflow()
@@ -341,7 +359,7 @@ func (l *leaks) failures() {
 	set(faultplan.Rule{Peer: "smtp", Stage: "RCPT", Action: faultplan.Status, Code: 550, Body: "5.1.1 <demo@example.org> " + mailWord + " unknown"})
 	_, shared := l.snapshot(l.query(patient, "active=true"))
 	l.must(201, "POST", "/cohort/request-query-snapshots/"+shared+"/share/", map[string]any{"name": patient, "recipients": "admin", "notify_by_email": true})
-	require.Eventually(t, func() bool { return strings.Contains(l.logs.String(), "mail was not sent") }, time.Minute, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(l.logs.String(), "mail was not sent") }, platformtest.Patience, 20*time.Millisecond)
 	set()
 	_, status = l.count(shared)
 	require.Equal(t, "finished", status)
@@ -403,8 +421,12 @@ func (l *leaks) tables() map[string]string {
 	db, err := database.Open(l.t.Context(), database.Config{URL: l.in.cfg.DatabaseURL(), MaxConns: 2})
 	require.NoError(l.t, err)
 	defer func() { require.NoError(l.t, db.Close()) }()
+	list := `SELECT name FROM sqlite_master WHERE type = 'table'`
+	if db.Dialect() == database.Postgres {
+		list = `SELECT tablename FROM pg_tables WHERE schemaname = current_schema()`
+	}
 	var names []string
-	require.NoError(l.t, db.Read(l.t.Context()).Raw(`SELECT name FROM sqlite_master WHERE type = 'table'`).Scan(&names).Error)
+	require.NoError(l.t, db.Read(l.t.Context()).Raw(list).Scan(&names).Error)
 	content := map[string]string{}
 	for _, name := range names {
 		var rows []map[string]any

@@ -24,23 +24,31 @@ type Base struct {
 	Name string
 
 	mu      sync.Mutex
-	cancel  context.CancelFunc
-	started bool
-	wg      sync.WaitGroup
+	current *run // nil: nothing runs
 }
 
-// Go starts the loops, each with a context that ends at Stop. A second Go before Stop does nothing.
+// run is what one Go started.
+type run struct {
+	cancel context.CancelFunc
+	ended  chan struct{} // closed when all loops have returned
+}
+
+// Go starts the loops, each with a context that ends at Stop, and only then: the end of ctx, often the signal that stops the
+// process, must not overtake the order in which services are stopped. A second Go before Stop does nothing.
 func (b *Base) Go(ctx context.Context, loops ...func(ctx context.Context)) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.started {
+	if b.current != nil {
 		return nil
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	b.cancel, b.started = cancel, true
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	started := &run{cancel: cancel, ended: make(chan struct{})}
+	b.current = started
+	var all sync.WaitGroup
 	for _, loop := range loops {
-		b.wg.Go(func() { loop(ctx) })
+		all.Go(func() { loop(ctx) })
 	}
+	go func() { all.Wait(); close(started.ended) }()
 	return nil
 }
 
@@ -65,24 +73,26 @@ func (b *Base) Every(ctx context.Context, pause time.Duration, nudge <-chan stru
 	})
 }
 
-// Stop ends the loops and waits for them, or for ctx.
+// Stop ends the loops and waits for them, or for ctx. Loops that have not ended by then are still there for the next Stop.
 func (b *Base) Stop(ctx context.Context) error {
 	b.mu.Lock()
-	if b.cancel != nil {
-		b.cancel()
-	}
+	stopped := b.current
 	b.mu.Unlock()
-	done := make(chan struct{})
-	go func() { b.wg.Wait(); close(done) }()
-	select {
-	case <-done:
-		b.mu.Lock()
-		b.started, b.cancel = false, nil
-		b.mu.Unlock()
+	if stopped == nil {
 		return nil
+	}
+	stopped.cancel()
+	select {
+	case <-stopped.ended:
 	case <-ctx.Done():
 		return fmt.Errorf("%s: still running when the time to stop was up: %w", b.Name, ctx.Err())
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.current == stopped { // another Stop may have been quicker, and the service started again
+		b.current = nil
+	}
+	return nil
 }
 
 // Stack starts services in order and stops them in reverse. What was started is stopped when a later one fails to start.

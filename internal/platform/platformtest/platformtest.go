@@ -14,9 +14,28 @@ import (
 	"time"
 )
 
-// patience bounds everything done for one test, building a template included: on a busy machine of two cores that may
-// take a while, but a test that hangs must say why.
-const patience = 2 * time.Minute
+// Patience bounds every wait of a test, and everything done for it, building a template included: on a busy machine of two
+// cores that may take a while, but a test that hangs must say why. It costs only when a test fails.
+const Patience = 2 * time.Minute
+
+// Receive returns what the channel gives, the zero value when it is closed. A test to which nothing comes fails and says
+// what it waited for, instead of hanging until all are ended.
+func Receive[T any](t testing.TB, from <-chan T, what string) T {
+	t.Helper()
+	return receive(t, from, what, Patience)
+}
+
+func receive[T any](t testing.TB, from <-chan T, what string, patience time.Duration) (got T) {
+	t.Helper()
+	limit := time.NewTimer(patience)
+	defer limit.Stop()
+	select {
+	case got = <-from:
+	case <-limit.C:
+		t.Fatalf("waited in vain: %s", what)
+	}
+	return got
+}
 
 // server reads where a server is. A test without its server fails: one that is skipped would be missed by nobody.
 func server(t testing.TB, lookup func(string) (string, bool), variable string) string {
@@ -40,7 +59,7 @@ func PostgresURL(t testing.TB) string {
 func (tmpl Template) PostgresURL(t testing.TB) string {
 	t.Helper()
 	base := server(t, os.LookupEnv, "TEST_DATABASE_URL")
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), Patience)
 	defer cancel()
 	name, err := tmpl.ensure(ctx, base)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
@@ -294,4 +295,34 @@ func TestLog(t *testing.T) {
 	log.Error("late")
 	require.Len(t, r.lines, 1)
 	require.Contains(t, r.lines[0], "claimed task=7")
+}
+
+func TestReceive(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		fill    func(c chan string)
+		want    string
+		failure string
+	}{
+		"WhatIsThere": {fill: func(c chan string) { c <- "x" }, want: "x"},
+		"Closed":      {fill: func(c chan string) { close(c) }},
+		"Nothing":     {fill: func(chan string) {}, failure: "waited in vain: for this"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			from, r, got := make(chan string, 1), &recorder{TB: t}, ""
+			tt.fill(from)
+			r.run(func(t testing.TB) { got = receive(t, from, "for this", time.Millisecond) })
+			require.Equal(t, tt.want, got)
+			require.Equal(t, tt.failure, r.failure)
+		})
+	}
+	require.Equal(t, 1, Receive(t, filled(1), "for this"))
+}
+
+// filled is a channel with one value in it.
+func filled[T any](v T) <-chan T {
+	c := make(chan T, 1)
+	c <- v
+	return c
 }

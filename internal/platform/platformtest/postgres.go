@@ -126,7 +126,7 @@ func newDatabase(t testing.TB, base, template string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), Patience)
 	defer cancel()
 	err = onServer(ctx, base, func(conn *pgx.Conn) error {
 		return whenUnused(ctx, conn, "CREATE DATABASE "+quote(name)+" TEMPLATE "+quote(template))
@@ -135,7 +135,7 @@ func newDatabase(t testing.TB, base, template string) string {
 		t.Fatalf("create a database for the test: %v", err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience) // that of the test is over
+		ctx, cancel := context.WithTimeout(context.Background(), Patience) // that of the test is over
 		defer cancel()
 		if err := onServer(ctx, base, func(conn *pgx.Conn) error { return drop(ctx, conn, name) }); err != nil {
 			t.Errorf("drop the database of the test: %v", err)

@@ -32,7 +32,7 @@ func leaseRedis(t testing.TB, base string) string {
 		t.Fatal("TEST_REDIS_URL is no URL of the form redis://:password@host:port/0") // without the password
 	}
 	options.DB = 0
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), Patience)
 	defer cancel()
 	leases := redis.NewClient(options)
 	t.Cleanup(func() { _ = leases.Close() })
@@ -42,7 +42,7 @@ func leaseRedis(t testing.TB, base string) string {
 		t.Fatalf("lease a Redis database: %v", err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience) // that of the test is over
+		ctx, cancel := context.WithTimeout(context.Background(), Patience) // that of the test is over
 		defer cancel()
 		if err := errors.Join(flush(ctx, options, number), giveBack(ctx, leases, owner, number)); err != nil {
 			t.Errorf("give back Redis database %d: %v", number, err)

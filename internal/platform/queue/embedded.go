@@ -25,7 +25,7 @@ func NewEmbedded() *Embedded {
 
 // Start makes time pass in it, a second each second: without that nothing in it would ever expire.
 func (e *Embedded) Start(ctx context.Context) error {
-	return e.Go(context.WithoutCancel(ctx), func(ctx context.Context) {
+	return e.Go(ctx, func(ctx context.Context) {
 		tick := time.NewTicker(time.Second)
 		defer tick.Stop()
 		for {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -74,6 +75,11 @@ func (s *Server) Serve(run func(ctx context.Context, task, wake string)) error {
 	})
 	handler := asynq.HandlerFunc(func(ctx context.Context, t *asynq.Task) error {
 		wake, _ := asynq.GetTaskID(ctx)
+		defer func() { // Asynq would run it again, later than the relay does
+			if p := recover(); p != nil {
+				s.client.cfg.Log.Error("a wake-up panicked", "task", string(t.Payload()), "panic", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+			}
+		}()
 		run(ctx, string(t.Payload()), wake)
 		return nil
 	})

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -98,39 +99,62 @@ type HTTPServer struct {
 	Handler http.Handler
 	Log     *slog.Logger
 
-	server   *http.Server
+	mu       sync.Mutex
+	server   *http.Server // nil: it does not serve
+	served   chan struct{}
 	listener net.Listener
 }
 
-// Start listens and serves.
+// Start listens and serves. While it serves, a second Start does nothing.
 func (s *HTTPServer) Start(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.server != nil {
+		return nil
+	}
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", s.Addr)
 	if err != nil {
 		return fmt.Errorf("the %s cannot listen on %s (another address: %s): %w", s.Name, s.Addr, s.Setting, err)
 	}
-	s.listener = listener
-	s.server = &http.Server{Handler: s.Handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+	server := &http.Server{Handler: s.Handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
 		ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug)}
+	served := make(chan struct{})
+	s.server, s.served, s.listener = server, served, listener
 	go func() {
-		if err := s.server.Serve(listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		defer close(served)
+		if err := server.Serve(listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
 			s.Log.Error(s.Name+" stopped serving", "error", err)
 		}
 	}()
 	return nil
 }
 
-// Address is where it listens: the port that ":0" became.
-func (s *HTTPServer) Address() string { return s.listener.Addr().String() }
+// Address is where it listens, or listened last: the port that ":0" became; "" before the first Start.
+func (s *HTTPServer) Address() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.listener == nil {
+		return ""
+	}
+	return s.listener.Addr().String()
+}
 
-// Stop lets requests finish, for as long as ctx allows.
+// Stop lets requests finish, for as long as ctx allows, and then breaks them off. Afterwards the address is free. A second
+// Stop, or one without Start, does nothing.
 func (s *HTTPServer) Stop(ctx context.Context) error {
-	if s.server == nil {
+	s.mu.Lock()
+	server, served := s.server, s.served
+	s.server = nil
+	s.mu.Unlock()
+	if server == nil {
 		return nil
 	}
-	if err := s.server.Shutdown(ctx); err != nil {
-		_ = s.server.Close()
-		return fmt.Errorf("stop %s: %w", s.Name, err)
+	err := server.Shutdown(ctx)
+	if err != nil {
+		_ = server.Close()
+		err = fmt.Errorf("stop %s: %w", s.Name, err)
 	}
-	return nil
+	<-served // it returns once the listener is closed
+	return err
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"cohortflow/internal/platform/platformtest"
 	"cohortflow/internal/platform/telemetry"
 )
 
@@ -44,22 +45,68 @@ func TestMetrics(t *testing.T) {
 	require.Contains(t, answer.Body.String(), `route="none",status="404"`)
 }
 
-func TestHTTPServer(t *testing.T) {
-	t.Parallel()
-	setup := func(addr string) *telemetry.HTTPServer {
-		return &telemetry.HTTPServer{Name: "API", Addr: addr, Setting: "ADDR", Log: slog.New(slog.DiscardHandler), Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("hello")) })}
-	}
-	first := setup("127.0.0.1:0")
-	require.NoError(t, first.Start(t.Context()))
-	answer, err := http.Get("http://" + first.Address())
+// greeter is a server that says hello.
+func greeter(addr string) *telemetry.HTTPServer {
+	return &telemetry.HTTPServer{Name: "API", Addr: addr, Setting: "ADDR", Log: slog.New(slog.DiscardHandler), Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("hello")) })}
+}
+
+// ask is what is answered at an address, "" when nobody is there. It does not keep the connection.
+func ask(t *testing.T, address string) string {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address, nil)
 	require.NoError(t, err)
+	r.Close = true
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = answer.Body.Close() }()
 	body, err := io.ReadAll(answer.Body)
 	require.NoError(t, err)
-	require.NoError(t, answer.Body.Close())
-	require.Equal(t, "hello", string(body))
+	return string(body)
+}
 
-	require.ErrorContains(t, setup(first.Address()).Start(t.Context()), "another address: ADDR")
-	require.NoError(t, setup("127.0.0.1:0").Stop(t.Context()), "stopped without a start")
-	require.NoError(t, first.Stop(t.Context()))
-	require.NoError(t, setup(first.Address()).Start(t.Context()), "the address is free again")
+func TestHTTPServer(t *testing.T) {
+	t.Parallel()
+	s := greeter("127.0.0.1:0")
+	require.Empty(t, s.Address())
+	require.NoError(t, s.Stop(t.Context()), "stopped without a start")
+	require.NoError(t, s.Start(t.Context()))
+	t.Cleanup(func() { require.NoError(t, s.Stop(context.Background())) })
+	require.Equal(t, "hello", ask(t, s.Address()))
+	require.ErrorContains(t, greeter(s.Address()).Start(t.Context()), "another address: ADDR")
+
+	first := s.Address()
+	require.NoError(t, s.Start(t.Context()), "a second start does nothing")
+	require.Equal(t, first, s.Address())
+	require.Equal(t, "hello", ask(t, s.Address()))
+	require.NoError(t, s.Stop(t.Context()))
+	require.NoError(t, s.Stop(t.Context()), "a second stop does nothing")
+	require.Equal(t, first, s.Address(), "it can still be told")
+	require.NotEqual(t, "hello", ask(t, first), "it does not serve any more")
+	require.NoError(t, s.Start(t.Context()), "it can be started again")
+	require.Equal(t, "hello", ask(t, s.Address()))
+}
+
+func TestHTTPServerBreaksOffWhatDoesNotEnd(t *testing.T) {
+	t.Parallel()
+	s, begun := greeter("127.0.0.1:0"), make(chan struct{})
+	s.Handler = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { close(begun); <-r.Context().Done() })
+	require.NoError(t, s.Start(t.Context()))
+	answered := make(chan error, 1)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.Address(), nil)
+	require.NoError(t, err)
+	go func() {
+		answer, err := http.DefaultClient.Do(r)
+		if err == nil {
+			err = answer.Body.Close()
+		}
+		answered <- err
+	}()
+	platformtest.Receive(t, begun, "the request is served")
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorContains(t, s.Stop(over), "stop API")
+	require.Error(t, platformtest.Receive(t, answered, "the client is told"))
+	require.NoError(t, s.Stop(t.Context()))
 }
