@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -31,6 +32,11 @@ func (o *object) set(key string, value any) {
 		o.keys = append(o.keys, key)
 	}
 	o.values[key] = value
+}
+
+func (o *object) remove(key string) {
+	delete(o.values, key)
+	o.keys = slices.DeleteFunc(o.keys, func(k string) bool { return k == key })
 }
 
 // absent keeps the place of a key that is not written.
@@ -123,10 +129,18 @@ func (p *parser) object(depth int) (any, error) {
 	return o, err
 }
 
-// writer writes compact JSON; ascii escapes what is not ASCII.
+// writer writes JSON, compact unless spaced; ascii escapes what is not ASCII.
 type writer struct {
 	strings.Builder
-	ascii bool
+	ascii  bool
+	spaced bool // a space behind each comma and colon, as stored documents have it that the back-end wrote
+}
+
+func (w *writer) separate(sign byte) {
+	w.WriteByte(sign)
+	if w.spaced {
+		w.WriteByte(' ')
+	}
 }
 
 func (w *writer) value(v any) {
@@ -147,7 +161,7 @@ func (w *writer) value(v any) {
 		w.WriteByte('[')
 		for i, item := range v {
 			if i > 0 {
-				w.WriteByte(',')
+				w.separate(',')
 			}
 			w.value(item)
 		}
@@ -166,11 +180,11 @@ func (w *writer) object(o *object) {
 			continue
 		}
 		if !first {
-			w.WriteByte(',')
+			w.separate(',')
 		}
 		first = false
 		w.text(key)
-		w.WriteByte(':')
+		w.separate(':')
 		w.value(value)
 	}
 	w.WriteByte('}')
