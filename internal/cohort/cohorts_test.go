@@ -455,6 +455,9 @@ func TestCohortRights(t *testing.T) {
 		b.exec(`UPDATE cohort_requestquerysnapshot SET perimeters_ids = NULL`)
 		b.do("alice", "GET", path+"101", nil).is(200)
 		require.Equal(t, [][]string{{"4012"}}, b.rights.asked, "from the query")
+		b.exec(`UPDATE cohort_requestquerysnapshot SET serialized_query = '{"sourcePopulation":{"caresiteCohortList":[4013]}}', perimeters_ids = ?`, database.StringArray{})
+		b.do("alice", "GET", path+"101", nil).is(200)
+		require.Equal(t, [][]string{{"4013"}}, b.rights.asked, "from an old query, with numbers")
 		b.exec(`UPDATE cohort_requestquerysnapshot SET serialized_query = '{}'`)
 		require.Contains(t, b.do("alice", "GET", path+"101", nil).is(200).Text, `"read_patient_pseudo":false`)
 		b.rights.holder = false

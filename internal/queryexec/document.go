@@ -65,6 +65,33 @@ func parseDocument(text string) (any, error) {
 	return value, nil
 }
 
+// Population are the groups of patients that a stored query is about, usually the virtual cohorts of perimeters, as texts: old
+// documents have numbers, too (schema.md 7.4). It is nil when the query cannot be read.
+func Population(serialized string) []string {
+	value, err := parseDocument(serialized)
+	if err != nil {
+		return nil
+	}
+	document, _ := value.(*object)
+	if document == nil {
+		return nil
+	}
+	source, _ := document.values["sourcePopulation"].(*object)
+	if source == nil {
+		return nil
+	}
+	list, _ := source.values["caresiteCohortList"].([]any)
+	var ids []string
+	for _, item := range list {
+		id, err := integer(item)
+		if err != nil {
+			return nil
+		}
+		ids = append(ids, strconv.FormatInt(id.(int64), 10))
+	}
+	return ids
+}
+
 type parser struct {
 	dec  *json.Decoder
 	seen int

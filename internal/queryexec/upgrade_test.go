@@ -150,3 +150,20 @@ func TestUpgradeFilter(t *testing.T) {
 	_, err = UpgradeFilter("Encounter", "a=b", "v2", "v1.6.1")
 	require.ErrorIs(t, err, ErrNoWay)
 }
+
+func TestPopulation(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string][]string{
+		`{"sourcePopulation":{"caresiteCohortList":["4012","7"]}}`: {"4012", "7"},
+		`{"sourcePopulation":{"caresiteCohortList":[4012]}}`:       {"4012"},
+		`{"sourcePopulation":{"caresiteCohortList":["x"]}}`:        nil,
+		`{"sourcePopulation":{"caresiteCohortList":[]}}`:           nil,
+		`{"sourcePopulation":{}}`:                                  nil,
+		`{"sourcePopulation":[]}`:                                  nil,
+		`{}`:                                                       nil,
+		`[]`:                                                       nil,
+		`{`:                                                        nil,
+	} {
+		require.Equal(t, want, Population(text), text)
+	}
+}
