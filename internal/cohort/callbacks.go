@@ -100,6 +100,8 @@ func (s *Service) reportCount(ctx context.Context, reporter string, m Measure, p
 		event.Data = report
 	case queryexec.StatusFailed:
 		event.Reason = report.Message
+	case queryexec.StatusPending:
+		event.Data = queued{}
 	}
 	if _, err := s.report(ctx, event, job); err != nil {
 		return fmt.Errorf("report count %s: %w", m.UUID, err)
@@ -142,6 +144,8 @@ func (s *Service) reportCohort(ctx context.Context, caller identity.Caller, row 
 		event.Name, event.Reason = evBroken, queryexec.NoGroup // nobody could open it
 	case report.Status == queryexec.StatusFinished, report.Status == queryexec.StatusLongPending:
 		event.Data = cohortReport{report, row.IsSubset}
+	case report.Status == queryexec.StatusPending:
+		event.Data = queued{}
 	}
 	if _, err := s.report(ctx, event, job); err != nil {
 		return fmt.Errorf("report cohort %s: %w", row.UUID, err)

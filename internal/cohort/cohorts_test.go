@@ -376,6 +376,18 @@ func TestASilentCreationIsAskedAbout(t *testing.T) {
 	}
 }
 
+func TestAQueuedCreationBeginsAndEnds(t *testing.T) {
+	each(t, func(t *testing.T, b *bundle) {
+		snapshot := b.snapshot("alice", b.request("alice"))
+		id := b.creating("alice", snapshot, b.counted("alice", snapshot, 42), nil)
+		for _, report := range []struct{ word, status string }{{"PENDING", "pending"}, {"Running", "started"}, {"pending", "pending"}} {
+			b.callback("cohorts", id, o{"request_job_status": report.word}).is(200).has(o{"request_job_status": report.status, "request_job_duration": ""})
+		}
+		b.wait(25 * time.Hour)
+		b.cohort("alice", id).has(o{"request_job_status": "failed"})
+	})
+}
+
 func TestCohortLists(t *testing.T) {
 	each(t, func(t *testing.T, b *bundle) {
 		first, _, _ := b.finished("alice", "101", 10)
