@@ -156,7 +156,6 @@ func studyMoves() engine.Table {
 		return with(ends(overdue, tasks.StudyCancel), engine.On{
 			evDone:         {To: engine.Finished, Tell: engine.Success},
 			evBroken:       failing(engine.Failed, ""),
-			evLost:         failing(stateUnknown, ""),
 			evNonsense:     failing(state, ""),
 			evGone:         failing(engine.GaveUp, reasonGone),
 			engine.Overdue: failing(engine.GaveUp, overdue),
