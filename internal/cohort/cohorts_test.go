@@ -359,6 +359,7 @@ func TestASilentCreationIsAskedAbout(t *testing.T) {
 		"ItFinished":     {`{"status":"FINISHED","jobId":"J2","result":[{"group.id":"55","count":"40","message":"FINISHED"}]}`, o{"request_job_status": "finished", "group_id": "55", "result_size": 40}},
 		"ItIsIndexed":    {`{"status":"FINISHED","jobId":"J2","result":[{"group.id":"55","count":"40","message":"LONG_PENDING"}]}`, o{"request_job_status": "long_pending", "group_id": "55"}},
 		"ItHasNoList":    {`{"status":"FINISHED","jobId":"J2","result":[{"group.id":"-1","count":"40"}]}`, o{"request_job_status": "failed", "group_id": ""}},
+		"ItFailed":       {`{"status":"ERROR","jobId":"J2","result":[{"message":"no space"}]}`, o{"request_job_status": "failed", "request_job_fail_msg": "no space"}},
 		"ItRunsAndLasts": {`{"status":"RUNNING","jobId":"J2","result":""}`, o{"request_job_status": "started"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -385,6 +386,31 @@ func TestAQueuedCreationBeginsAndEnds(t *testing.T) {
 		}
 		b.wait(25 * time.Hour)
 		b.cohort("alice", id).has(o{"request_job_status": "failed"})
+	})
+}
+
+func TestARetryOfQueryExecutorsOwnIsTaken(t *testing.T) {
+	each(t, func(t *testing.T, b *bundle) {
+		b.tree()
+		snapshot := b.snapshot("alice", b.request("alice"))
+		cohort := b.creating("alice", snapshot, b.counted("alice", snapshot, 42), nil)
+		study := b.study("alice", snapshot)
+		count := b.counting("alice", snapshot)
+		b.qe.will(func(w http.ResponseWriter, r *http.Request, id string) bool {
+			_, _ = fmt.Fprintf(w, `{"status":"ERROR","jobId":%q,"result":[{"message":"an executor was lost"}]}`, id)
+			return true
+		})
+		b.wait(3 * time.Minute)
+		failed := o{"request_job_status": "failed", "request_job_fail_msg": "an executor was lost"}
+		b.measure("alice", count).has(failed)
+		b.cohort("alice", cohort).has(failed)
+		b.do("alice", "GET", "/cohort/feasibility-studies/"+study+"/", nil).is(200).has(o{"request_job_status": "failed"})
+		b.callback("dated-measures", count, o{"request_job_status": "FINISHED", "count": "7", "extra": o{}}).is(200).
+			has(o{"request_job_status": "finished", "measure": 7, "request_job_fail_msg": ""})
+		b.callback("cohorts", cohort, o{"request_job_status": "FINISHED", "group.id": "55", "group.count": "40", "extra": o{}}).is(200).
+			has(o{"request_job_status": "finished", "group_id": "55", "request_job_fail_msg": ""})
+		b.callback("feasibility-studies", study, o{"request_job_status": "FINISHED", "count": "7", "extra": o{"100": "7"}}).is(200).
+			has(o{"request_job_status": "finished", "total_count": 7})
 	})
 }
 

@@ -39,6 +39,7 @@ const (
 	evLost       engine.EventName = "lost"        // status UNKNOWN
 	evNonsense   engine.EventName = "nonsense"    // a report without a known status
 	evGone       engine.EventName = "gone"        // asked about it, QueryExecutor does not know the job
+	evFailedYet  engine.EventName = "failed_yet"  // asked about it, it says that the job failed; its own retry may still succeed
 	evSuperseded engine.EventName = "superseded"  // a newer count of the same request was asked for
 	evSized      engine.EventName = "sized"       // the cohort made of a count told its size
 	evEdited     engine.EventName = "edited"      // the owner renamed the cohort: in no table, it only tells (cohort.md 9.4)
@@ -64,6 +65,7 @@ func ends(overdue string, stop tasks.Spec) engine.On {
 		evLost:             {To: stateUnknown},
 		evNonsense:         {To: engine.Failed},
 		evGone:             {To: engine.GaveUp, Reason: reasonGone},
+		evFailedYet:        {To: engine.GaveUp},
 		engine.Overdue:     {To: engine.GaveUp, Reason: overdue},
 		engine.CancelAsked: {To: engine.Cancelled, Owed: engine.Owes(stop)},
 		engine.Deleted:     {To: engine.Cancelled, Owed: engine.Owes(stop)},
@@ -158,6 +160,7 @@ func studyMoves() engine.Table {
 			evBroken:       failing(engine.Failed, ""),
 			evNonsense:     failing(state, ""),
 			evGone:         failing(engine.GaveUp, reasonGone),
+			evFailedYet:    failing(engine.GaveUp, ""),
 			engine.Overdue: failing(engine.GaveUp, overdue),
 		})
 	}
