@@ -106,6 +106,32 @@ func TestIndexing(t *testing.T) {
 			b.callback("cohorts", id, long).is(200).has(o{"request_job_status": "finished", "group_id": "99001"})
 			require.Equal(t, []string{"success alice"}, b.told())
 		},
+		"OvertakesTheReportThatBringsTheList": func(t *testing.T, b *bundle) {
+			id := large(b)
+			for range 2 {
+				b.indexed(id, o{"request_job_status": "FINISHED"}).is(200).has(o{"request_job_status": "long_pending", "group_id": "", "request_job_fail_msg": ""})
+			}
+			require.Empty(t, b.told(), "nobody could open it yet")
+			b.callback("cohorts", id, long).is(200).has(o{"request_job_status": "finished", "group_id": "99001", "result_size": 25000})
+			require.Equal(t, []string{"success alice"}, b.told())
+		},
+		"OvertakesAReportThatIsLost": func(t *testing.T, b *bundle) {
+			id := large(b)
+			b.indexed(id, o{"request_job_status": "FINISHED"}).is(200)
+			b.qe.will(func(w http.ResponseWriter, r *http.Request, id string) bool {
+				_, _ = fmt.Fprintf(w, `{"status":"FINISHED","jobId":%q,"result":[{"group.id":"99001","count":"25000","message":"LONG_PENDING"}]}`, id)
+				return true
+			})
+			b.wait(3 * time.Minute)
+			b.cohort("alice", id).has(o{"request_job_status": "finished", "group_id": "99001", "result_size": 25000})
+			require.Equal(t, []string{"success alice"}, b.told())
+		},
+		"OvertakesAReportThatNeverComes": func(t *testing.T, b *bundle) {
+			id := large(b)
+			b.indexed(id, o{"request_job_status": "FINISHED"}).is(200)
+			b.wait(31 * time.Hour)
+			b.cohort("alice", id).has(o{"request_job_status": "failed", "request_job_fail_msg": reasonResult})
+		},
 		"IsNotNeeded": func(t *testing.T, b *bundle) {
 			id := large(b)
 			b.callback("cohorts", id, o{"request_job_status": "FINISHED", "group.id": "99001", "group.count": "19999", "extra": o{}}).is(200).

@@ -40,7 +40,7 @@ func clientStatus(state engine.State) string {
 	switch state {
 	case engine.Started:
 		return statusStarted
-	case stateLarge, stateIndexing:
+	case stateLarge, stateIndexing, stateIndexed:
 		return statusLongPending
 	case engine.Finished:
 		return statusFinished
