@@ -140,14 +140,14 @@ func (k stored[T]) upgradeNow(tx *database.Tx, id uuid.UUID) error {
 	if err := live[T](database.ForUpdate(tx.DB)).Select(k.columns).Where("uuid = ?", id).Find(&rows).Error; err != nil {
 		return err
 	}
-	for _, row := range rows {
-		u, err := k.upgrade(row)
-		if err != nil || u.From == u.To {
-			return nil
-		}
-		return k.save(tx.DB, row, u)
+	if len(rows) == 0 {
+		return nil
 	}
-	return nil
+	u, err := k.upgrade(rows[0])
+	if err != nil || u.From == u.To {
+		return nil
+	}
+	return k.save(tx.DB, rows[0], u)
 }
 
 // note counts a row, and tells whether it is to be written.
