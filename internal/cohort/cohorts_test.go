@@ -40,13 +40,15 @@ func TestCohort(t *testing.T) {
 		require.Equal(t, []string{"POST create " + id}, b.qe.seen("POST create"))
 
 		b.clock.Advance(time.Minute)
+		require.Empty(t, b.pushed(id), "the launch is not told")
 		b.callback("cohorts", id, o{"request_job_status": "RUNNING"}).is(200).has(o{"request_job_status": "started", "request_job_duration": ""})
+		require.Contains(t, b.pushed(id)[0], `"status":"started"`)
 		b.callback("cohorts", id, o{"request_job_status": "FINISHED", "group.id": "88123", "group.count": "1230", "extra": o{}}).is(200).
 			has(o{"request_job_status": "finished", "group_id": "88123", "result_size": 1230, "exportable": true, "request_job_duration": "0:01:00"})
 		b.measure("alice", measure).has(o{"measure": 1230, "request_job_status": "finished"})
-		require.Len(t, b.pushed(id), 1)
+		require.Len(t, b.pushed(id), 2)
 		require.JSONEq(t, fmt.Sprintf(`{"type":"job_status","status":"finished","uuid":%q,"job_name":"create","extra_info":{"request_job_status":"finished",
-			"group_id":"88123","result_size":1230,"request_job_fail_msg":""}}`, id), b.pushed(id)[0])
+			"group_id":"88123","result_size":1230,"request_job_fail_msg":""}}`, id), b.pushed(id)[1])
 		require.Empty(t, b.told())
 		require.Equal(t, id, b.do("alice", "GET", "/cohort/request-query-snapshots/"+snapshot+"/", nil).at("cohort_results.0.uuid"))
 		require.EqualValues(t, 1, b.do("alice", "GET", "/cohort/requests/"+request+"/", nil).at("query_snapshots.0.cohorts_count"))
@@ -80,9 +82,9 @@ func TestLargeCohort(t *testing.T) {
 			b.indexed(id, o{"request_job_status": "FINISHED"}).is(200).has(o{"request_job_status": "finished", "group_id": "99001", "result_size": 25000})
 		}
 		require.Equal(t, []string{"success alice"}, b.told(), "once")
-		require.Len(t, b.pushed(id), 2)
+		require.Len(t, b.pushed(id), 3, "the sign of life, the list, the end")
 		require.JSONEq(t, fmt.Sprintf(`{"type":"job_status","status":"finished","uuid":%q,"job_name":"create","extra_info":{"request_job_status":"finished",
-			"group_id":"99001","result_size":25000,"request_job_fail_msg":"","global":{"measure_min":900,"measure_max":1260}}}`, id), b.pushed(id)[1])
+			"group_id":"99001","result_size":25000,"request_job_fail_msg":"","global":{"measure_min":900,"measure_max":1260}}}`, id), b.pushed(id)[2])
 	})
 }
 
@@ -410,6 +412,7 @@ func TestAQueuedCreationBeginsAndEnds(t *testing.T) {
 		for _, report := range []struct{ word, status string }{{"PENDING", "pending"}, {"Running", "started"}, {"pending", "pending"}} {
 			b.callback("cohorts", id, o{"request_job_status": report.word}).is(200).has(o{"request_job_status": report.status, "request_job_duration": ""})
 		}
+		require.Len(t, b.pushed(id), 3, "each accepted report is told")
 		b.wait(25 * time.Hour)
 		b.cohort("alice", id).has(o{"request_job_status": "failed"})
 	})
