@@ -17,7 +17,7 @@ func main() {
 	root := &cobra.Command{Use: "cohortflow", Short: "Patient cohorts and data exports of a research data warehouse",
 		SilenceUsage: true, SilenceErrors: true, Version: app.Version}
 	root.AddCommand(upCommand(), simulateCommand(), migrateCommand(), adoptCommand(), loadCommand(), reloadCommand(), createAdminCommand(), generateUsersCommand(),
-		syncCommand(), taskCommand(), jobsCommand())
+		syncCommand(), upgradeQueriesCommand(), taskCommand(), jobsCommand())
 	app.Main(func() error {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()

@@ -254,6 +254,44 @@ func TestAdopt(t *testing.T) {
 	require.Zero(t, sim.stop(), sim.log.String())
 }
 
+func TestUpgradeQueries(t *testing.T) {
+	t.Parallel()
+	url := legacy(t)
+	conn, err := pgx.Connect(t.Context(), url)
+	require.NoError(t, err)
+	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
+	_, err = conn.Exec(t.Context(), `UPDATE cohort_requestquerysnapshot SET serialized_query =
+		'{"version":"v1.6.0","_type":"request","request":{"_type":"basicResource","resourceType":"MedicationRequest","filterFhir":"medication=<a>"}}'`)
+	require.NoError(t, err)
+	database := []string{"DATABASE_URL=" + url}
+	said, code := run(t, database, "upgrade-queries")
+	require.Equal(t, 1, code)
+	require.Contains(t, said, `run "cohortflow migrate"`)
+	said, code = run(t, database, "migrate")
+	require.Zero(t, code, said)
+
+	file := filepath.Join(t.TempDir(), "changes")
+	said, code = run(t, database, "upgrade-queries", "--changes", file)
+	require.Zero(t, code, said)
+	require.Regexp(t, `queries +v1.6.0 +0 +1 +1 +0 +0\nNothing was written: add --apply.\n`, said)
+	info, err := os.Stat(file)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), info.Mode())
+	changes, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.Contains(t, string(changes), `\"filterFhir\": \"code=<a>\"`)
+
+	said, code = run(t, database, "upgrade-queries", "--apply", "--changes", file)
+	require.Equal(t, 1, code, said)
+	require.Contains(t, said, "file exists")
+	said, code = run(t, database, "upgrade-queries", "--apply")
+	require.Zero(t, code, said)
+	require.Regexp(t, `queries +v1.6.0 +0 +1 +1 +0 +0\n$`, said)
+	said, code = run(t, database, "upgrade-queries", "--apply")
+	require.Zero(t, code, said)
+	require.Regexp(t, `queries +v1.6.1 +1 +0 +0 +0 +0\n$`, said)
+}
+
 func TestOperatorsMistakes(t *testing.T) {
 	t.Parallel()
 	ours := []string{"DATABASE_URL=sqlite://" + filepath.Join(t.TempDir(), "x.db")}
@@ -274,6 +312,8 @@ func TestOperatorsMistakes(t *testing.T) {
 		{ours, "jobs revive " + unknown, "there is no dead task " + unknown},
 		{ours, "task run nonsense", `no task is named "nonsense"`},
 		{ours, "adopt --give-up", "it needs --settle"},
+		{ours, "upgrade-queries --to v1.4.0", `"v1.4.0" is none of v1.4.5, v1.5.0, v1.5.1, v1.6.0, v1.6.1`},
+		{ours, "upgrade-queries --changes /nowhere/x", "write the changes"},
 		{ours, "simulate --listen-fhir 1.2.3.4:1", "1.2.3.4:1"},
 	} {
 		said, code := run(t, tt.environ, strings.Fields(tt.args)...)

@@ -6,7 +6,9 @@ import (
 	"io"
 
 	"cohortflow/internal/access"
+	"cohortflow/internal/cohort"
 	"cohortflow/internal/engine"
+	"cohortflow/internal/platform/answercache"
 	"cohortflow/internal/platform/database"
 )
 
@@ -52,4 +54,13 @@ func (a *App) Synchronise(ctx context.Context, source string, dry bool) (fmt.Str
 		return service.SyncOrbis(ctx, "")
 	}
 	return nil, fmt.Errorf("no source is named %q", source)
+}
+
+// UpgradeQueries brings stored queries and filters to another version: see cohort.Service.UpgradeQueries.
+func (a *App) UpgradeQueries(ctx context.Context, opts cohort.UpgradeOptions) ([]cohort.UpgradeCount, error) {
+	counts, err := a.parts.cohort.UpgradeQueries(ctx, opts)
+	if opts.Apply {
+		a.changed(ctx, answercache.Cohorts)
+	}
+	return counts, err
 }

@@ -94,12 +94,7 @@ func (v virtualCohorts) launch(ctx context.Context, claim engine.Claim) error {
 		log.WarnContext(ctx, "a virtual cohort may have been sent before a crash: not sent again, the next synchronisation looks at it")
 		return e.Done(ctx, claim)
 	}
-	q := queryexec.Query{Serialized: c.Query(), Mode: queryexec.ModeCreate, Owner: virtualOwner, CallbackPath: c.CallbackPath()}
-	if id, err := strconv.ParseInt(c.ExistingCohortID, 10, 64); err == nil {
-		q.ExistingCohortID = &id
-	}
-	q.Auth.Authorization = "Bearer " + v.app.cfg.Cohort.FHIRAccessToken.Reveal()
-	translated, err := v.parts.translator.Translate(ctx, q)
+	translated, err := v.parts.translator.Translate(ctx, virtualQuery(c.VirtualCohort))
 	var hopeless *queryexec.QueryError
 	if errors.As(err, &hopeless) {
 		log.ErrorContext(ctx, "a virtual cohort cannot be made", "error", err)
@@ -120,4 +115,13 @@ func (v virtualCohorts) launch(ctx context.Context, claim engine.Claim) error {
 	}
 	log.ErrorContext(ctx, "a virtual cohort was not made", "error", fmt.Errorf("perimeter %d: %w", c.PerimeterID, err))
 	return e.Done(ctx, claim)
+}
+
+// virtualQuery asks for the cohort of a perimeter. No user stands behind it, so the FHIR server gets no credentials (peers.md 3.1).
+func virtualQuery(c access.VirtualCohort) queryexec.Query {
+	q := queryexec.Query{Serialized: c.Query(), Mode: queryexec.ModeCreate, Owner: virtualOwner, CallbackPath: c.CallbackPath()}
+	if id, err := strconv.ParseInt(c.ExistingCohortID, 10, 64); err == nil {
+		q.ExistingCohortID = &id
+	}
+	return q
 }

@@ -100,6 +100,8 @@ func (s *Service) reportCount(ctx context.Context, reporter string, m Measure, p
 		event.Data = report
 	case queryexec.StatusFailed:
 		event.Reason = report.Message
+	case queryexec.StatusPending:
+		event.Data = queued{}
 	}
 	if _, err := s.report(ctx, event, job); err != nil {
 		return fmt.Errorf("report count %s: %w", m.UUID, err)
@@ -135,13 +137,16 @@ func (s *Service) reportCohort(ctx context.Context, caller identity.Caller, row 
 	if err != nil {
 		return s.refuseReport(ctx, machine(caller), job, err)
 	}
-	event := engine.Event{Name: cohortEvent(caller, row, report.Status), Actor: machine(caller), Detail: string(report.Status),
+	event := engine.Event{Name: cohortEvent(caller, row, report), Actor: machine(caller), Detail: string(report.Status),
 		Reason: report.Message}
 	switch {
+	case event.Name == evTooEarly: // QueryExecutor's report is late, and will bring the list
 	case report.Status == queryexec.StatusFinished && report.GroupID == "" && row.GroupID == "":
 		event.Name, event.Reason = evBroken, queryexec.NoGroup // nobody could open it
 	case report.Status == queryexec.StatusFinished, report.Status == queryexec.StatusLongPending:
 		event.Data = cohortReport{report, row.IsSubset}
+	case report.Status == queryexec.StatusPending:
+		event.Data = queued{}
 	}
 	if _, err := s.report(ctx, event, job); err != nil {
 		return fmt.Errorf("report cohort %s: %w", row.UUID, err)
@@ -150,13 +155,16 @@ func (s *Service) reportCohort(ctx context.Context, caller identity.Caller, row 
 }
 
 // cohortEvent is what a word means to a cohort; finished means more from the indexer, who ends large ones.
-func cohortEvent(caller identity.Caller, row Cohort, status queryexec.Status) engine.EventName {
-	switch status {
+func cohortEvent(caller identity.Caller, row Cohort, report queryexec.CohortReport) engine.EventName {
+	switch report.Status {
 	case queryexec.StatusFinished:
-		if caller.Applicative == identity.SolrETL {
-			return evIndexed
+		switch {
+		case caller.Applicative != identity.SolrETL:
+			return evDone
+		case report.GroupID == "" && row.GroupID == "":
+			return evTooEarly
 		}
-		return evDone
+		return evIndexed
 	case queryexec.StatusLongPending:
 		return evLong
 	case queryexec.StatusFailed:

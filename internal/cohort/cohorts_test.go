@@ -40,13 +40,15 @@ func TestCohort(t *testing.T) {
 		require.Equal(t, []string{"POST create " + id}, b.qe.seen("POST create"))
 
 		b.clock.Advance(time.Minute)
+		require.Empty(t, b.pushed(id), "the launch is not told")
 		b.callback("cohorts", id, o{"request_job_status": "RUNNING"}).is(200).has(o{"request_job_status": "started", "request_job_duration": ""})
+		require.Contains(t, b.pushed(id)[0], `"status":"started"`)
 		b.callback("cohorts", id, o{"request_job_status": "FINISHED", "group.id": "88123", "group.count": "1230", "extra": o{}}).is(200).
 			has(o{"request_job_status": "finished", "group_id": "88123", "result_size": 1230, "exportable": true, "request_job_duration": "0:01:00"})
 		b.measure("alice", measure).has(o{"measure": 1230, "request_job_status": "finished"})
-		require.Len(t, b.pushed(id), 1)
+		require.Len(t, b.pushed(id), 2)
 		require.JSONEq(t, fmt.Sprintf(`{"type":"job_status","status":"finished","uuid":%q,"job_name":"create","extra_info":{"request_job_status":"finished",
-			"group_id":"88123","result_size":1230,"request_job_fail_msg":""}}`, id), b.pushed(id)[0])
+			"group_id":"88123","result_size":1230,"request_job_fail_msg":""}}`, id), b.pushed(id)[1])
 		require.Empty(t, b.told())
 		require.Equal(t, id, b.do("alice", "GET", "/cohort/request-query-snapshots/"+snapshot+"/", nil).at("cohort_results.0.uuid"))
 		require.EqualValues(t, 1, b.do("alice", "GET", "/cohort/requests/"+request+"/", nil).at("query_snapshots.0.cohorts_count"))
@@ -80,9 +82,9 @@ func TestLargeCohort(t *testing.T) {
 			b.indexed(id, o{"request_job_status": "FINISHED"}).is(200).has(o{"request_job_status": "finished", "group_id": "99001", "result_size": 25000})
 		}
 		require.Equal(t, []string{"success alice"}, b.told(), "once")
-		require.Len(t, b.pushed(id), 2)
+		require.Len(t, b.pushed(id), 3, "the sign of life, the list, the end")
 		require.JSONEq(t, fmt.Sprintf(`{"type":"job_status","status":"finished","uuid":%q,"job_name":"create","extra_info":{"request_job_status":"finished",
-			"group_id":"99001","result_size":25000,"request_job_fail_msg":"","global":{"measure_min":900,"measure_max":1260}}}`, id), b.pushed(id)[1])
+			"group_id":"99001","result_size":25000,"request_job_fail_msg":"","global":{"measure_min":900,"measure_max":1260}}}`, id), b.pushed(id)[2])
 	})
 }
 
@@ -105,6 +107,32 @@ func TestIndexing(t *testing.T) {
 			b.indexed(id, o{"request_job_status": "FINISHED", "group.id": "99001", "group.count": "25000"}).is(200).has(o{"request_job_status": "finished"})
 			b.callback("cohorts", id, long).is(200).has(o{"request_job_status": "finished", "group_id": "99001"})
 			require.Equal(t, []string{"success alice"}, b.told())
+		},
+		"OvertakesTheReportThatBringsTheList": func(t *testing.T, b *bundle) {
+			id := large(b)
+			for range 2 {
+				b.indexed(id, o{"request_job_status": "FINISHED"}).is(200).has(o{"request_job_status": "long_pending", "group_id": "", "request_job_fail_msg": ""})
+			}
+			require.Empty(t, b.told(), "nobody could open it yet")
+			b.callback("cohorts", id, long).is(200).has(o{"request_job_status": "finished", "group_id": "99001", "result_size": 25000})
+			require.Equal(t, []string{"success alice"}, b.told())
+		},
+		"OvertakesAReportThatIsLost": func(t *testing.T, b *bundle) {
+			id := large(b)
+			b.indexed(id, o{"request_job_status": "FINISHED"}).is(200)
+			b.qe.will(func(w http.ResponseWriter, r *http.Request, id string) bool {
+				_, _ = fmt.Fprintf(w, `{"status":"FINISHED","jobId":%q,"result":[{"group.id":"99001","count":"25000","message":"LONG_PENDING"}]}`, id)
+				return true
+			})
+			b.wait(3 * time.Minute)
+			b.cohort("alice", id).has(o{"request_job_status": "finished", "group_id": "99001", "result_size": 25000})
+			require.Equal(t, []string{"success alice"}, b.told())
+		},
+		"OvertakesAReportThatNeverComes": func(t *testing.T, b *bundle) {
+			id := large(b)
+			b.indexed(id, o{"request_job_status": "FINISHED"}).is(200)
+			b.wait(31 * time.Hour)
+			b.cohort("alice", id).has(o{"request_job_status": "failed", "request_job_fail_msg": reasonResult})
 		},
 		"IsNotNeeded": func(t *testing.T, b *bundle) {
 			id := large(b)
@@ -359,6 +387,7 @@ func TestASilentCreationIsAskedAbout(t *testing.T) {
 		"ItFinished":     {`{"status":"FINISHED","jobId":"J2","result":[{"group.id":"55","count":"40","message":"FINISHED"}]}`, o{"request_job_status": "finished", "group_id": "55", "result_size": 40}},
 		"ItIsIndexed":    {`{"status":"FINISHED","jobId":"J2","result":[{"group.id":"55","count":"40","message":"LONG_PENDING"}]}`, o{"request_job_status": "long_pending", "group_id": "55"}},
 		"ItHasNoList":    {`{"status":"FINISHED","jobId":"J2","result":[{"group.id":"-1","count":"40"}]}`, o{"request_job_status": "failed", "group_id": ""}},
+		"ItFailed":       {`{"status":"ERROR","jobId":"J2","result":[{"message":"no space"}]}`, o{"request_job_status": "failed", "request_job_fail_msg": "no space"}},
 		"ItRunsAndLasts": {`{"status":"RUNNING","jobId":"J2","result":""}`, o{"request_job_status": "started"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -374,6 +403,44 @@ func TestASilentCreationIsAskedAbout(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestAQueuedCreationBeginsAndEnds(t *testing.T) {
+	each(t, func(t *testing.T, b *bundle) {
+		snapshot := b.snapshot("alice", b.request("alice"))
+		id := b.creating("alice", snapshot, b.counted("alice", snapshot, 42), nil)
+		for _, report := range []struct{ word, status string }{{"PENDING", "pending"}, {"Running", "started"}, {"pending", "pending"}} {
+			b.callback("cohorts", id, o{"request_job_status": report.word}).is(200).has(o{"request_job_status": report.status, "request_job_duration": ""})
+		}
+		require.Len(t, b.pushed(id), 3, "each accepted report is told")
+		b.wait(25 * time.Hour)
+		b.cohort("alice", id).has(o{"request_job_status": "failed"})
+	})
+}
+
+func TestARetryOfQueryExecutorsOwnIsTaken(t *testing.T) {
+	each(t, func(t *testing.T, b *bundle) {
+		b.tree()
+		snapshot := b.snapshot("alice", b.request("alice"))
+		cohort := b.creating("alice", snapshot, b.counted("alice", snapshot, 42), nil)
+		study := b.study("alice", snapshot)
+		count := b.counting("alice", snapshot)
+		b.qe.will(func(w http.ResponseWriter, r *http.Request, id string) bool {
+			_, _ = fmt.Fprintf(w, `{"status":"ERROR","jobId":%q,"result":[{"message":"an executor was lost"}]}`, id)
+			return true
+		})
+		b.wait(3 * time.Minute)
+		failed := o{"request_job_status": "failed", "request_job_fail_msg": "an executor was lost"}
+		b.measure("alice", count).has(failed)
+		b.cohort("alice", cohort).has(failed)
+		b.do("alice", "GET", "/cohort/feasibility-studies/"+study+"/", nil).is(200).has(o{"request_job_status": "failed"})
+		b.callback("dated-measures", count, o{"request_job_status": "FINISHED", "count": "7", "extra": o{}}).is(200).
+			has(o{"request_job_status": "finished", "measure": 7, "request_job_fail_msg": ""})
+		b.callback("cohorts", cohort, o{"request_job_status": "FINISHED", "group.id": "55", "group.count": "40", "extra": o{}}).is(200).
+			has(o{"request_job_status": "finished", "group_id": "55", "request_job_fail_msg": ""})
+		b.callback("feasibility-studies", study, o{"request_job_status": "FINISHED", "count": "7", "extra": o{"100": "7"}}).is(200).
+			has(o{"request_job_status": "finished", "total_count": 7})
+	})
 }
 
 func TestCohortLists(t *testing.T) {
@@ -455,6 +522,9 @@ func TestCohortRights(t *testing.T) {
 		b.exec(`UPDATE cohort_requestquerysnapshot SET perimeters_ids = NULL`)
 		b.do("alice", "GET", path+"101", nil).is(200)
 		require.Equal(t, [][]string{{"4012"}}, b.rights.asked, "from the query")
+		b.exec(`UPDATE cohort_requestquerysnapshot SET serialized_query = '{"sourcePopulation":{"caresiteCohortList":[4013]}}', perimeters_ids = ?`, database.StringArray{})
+		b.do("alice", "GET", path+"101", nil).is(200)
+		require.Equal(t, [][]string{{"4013"}}, b.rights.asked, "from an old query, with numbers")
 		b.exec(`UPDATE cohort_requestquerysnapshot SET serialized_query = '{}'`)
 		require.Contains(t, b.do("alice", "GET", path+"101", nil).is(200).Text, `"read_patient_pseudo":false`)
 		b.rights.holder = false

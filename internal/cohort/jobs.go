@@ -306,11 +306,12 @@ func (j *Jobs) ask(ctx context.Context, claim engine.Claim) (state queryexec.Job
 	return state, true, nil
 }
 
-// badEnd is what an answer about a job that failed or was stopped means.
+// badEnd is what an answer about a job that failed or was stopped means. QueryExecutor's own retries run under other ids, and only
+// the last one reports (peers.md 2.6): so a failure that we were not told but found stays open to a success.
 func badEnd(state queryexec.JobState) (event engine.Event, over bool) {
 	switch state.Status {
 	case queryexec.StatusFailed:
-		event = engine.Event{Name: evBroken, Reason: state.Message}
+		event = engine.Event{Name: evFailedYet, Reason: state.Message}
 		if event.Reason == "" {
 			event.Reason = "QueryExecutor says that the job failed."
 		}

@@ -91,6 +91,7 @@ func TestCountCallbacks(t *testing.T) {
 		"FailedSilently":  {body: o{"request_job_status": "ERROR"}, status: 200, want: o{"request_job_status": "failed", "request_job_fail_msg": ""}},
 		"Killed":          {body: o{"request_job_status": "KILLED", "message": "part of a group"}, status: 200, want: o{"request_job_status": "cancelled", "request_job_fail_msg": ""}},
 		"Running":         {body: o{"request_job_status": "Running"}, status: 200, want: o{"request_job_status": "started", "request_job_duration": ""}},
+		"Queued":          {body: o{"request_job_status": "PENDING"}, status: 200, want: o{"request_job_status": "pending", "request_job_duration": ""}},
 		"LongPending":     {body: o{"request_job_status": "LONG_PENDING"}, status: 200, want: o{"request_job_status": "started"}},
 		"Unknown":         {body: o{"request_job_status": "UNKNOWN"}, status: 200, want: o{"request_job_status": "unknown"}},
 		"Nonsense":        {body: o{"request_job_status": "WRONG", "count": "3"}, status: 400, answer: `"Bad Request: Invalid job status: WRONG"`, want: o{"request_job_status": "failed", "request_job_fail_msg": "Bad Request: Invalid job status: WRONG", "measure": nil}},
@@ -110,6 +111,11 @@ func TestCountCallbacks(t *testing.T) {
 					a.json(tt.answer)
 				}
 				b.measure("alice", id).has(tt.want)
+				told := 0
+				if tt.status == 200 || tt.want["request_job_status"] == "failed" { // accepted, or the end of the count
+					told = 1
+				}
+				require.Len(t, b.pushed(id), told)
 			})
 		}
 	})
@@ -260,6 +266,11 @@ func TestEnquiries(t *testing.T) {
 				b.wait(3 * time.Minute)
 				require.Equal(t, []string{"GET J1"}, b.qe.seen("GET"))
 				b.measure("alice", id).has(tt.want)
+				told := 0
+				if tt.status == 200 || tt.want["request_job_status"] == "failed" { // accepted, or the end of the count
+					told = 1
+				}
+				require.Len(t, b.pushed(id), told)
 			})
 		})
 	}

@@ -19,6 +19,7 @@ const (
 	stateSending  engine.State = "sending"       // a creation is on its way to QueryExecutor, or nobody knows whether it is
 	stateLarge    engine.State = "started_large" // QueryExecutor makes a cohort that will be indexed afterwards
 	stateIndexing engine.State = "indexing"      // the cohort is made; the indexer has to end it
+	stateIndexed  engine.State = "indexed"       // the indexer has ended before QueryExecutor told which list it has made
 	stateUnknown  engine.State = "unknown"       // QueryExecutor says that it does not know how the job ended
 )
 
@@ -33,12 +34,14 @@ const (
 	evTakenLarge engine.EventName = "taken_large" // it has the creation of a large cohort
 	evDone       engine.EventName = "done"        // QueryExecutor reports the result
 	evIndexed    engine.EventName = "indexed"     // the indexer reports a large cohort
+	evTooEarly   engine.EventName = "too_early"   // the indexer reports a cohort of which no list is known yet
 	evLong       engine.EventName = "long"        // QueryExecutor made the list, the indexer goes on
 	evBroken     engine.EventName = "broken"      // it failed
 	evKilled     engine.EventName = "killed"      // it was stopped
 	evLost       engine.EventName = "lost"        // status UNKNOWN
 	evNonsense   engine.EventName = "nonsense"    // a report without a known status
 	evGone       engine.EventName = "gone"        // asked about it, QueryExecutor does not know the job
+	evFailedYet  engine.EventName = "failed_yet"  // asked about it, it says that the job failed; its own retry may still succeed
 	evSuperseded engine.EventName = "superseded"  // a newer count of the same request was asked for
 	evSized      engine.EventName = "sized"       // the cohort made of a count told its size
 	evEdited     engine.EventName = "edited"      // the owner renamed the cohort: in no table, it only tells (cohort.md 9.4)
@@ -64,6 +67,7 @@ func ends(overdue string, stop tasks.Spec) engine.On {
 		evLost:             {To: stateUnknown},
 		evNonsense:         {To: engine.Failed},
 		evGone:             {To: engine.GaveUp, Reason: reasonGone},
+		evFailedYet:        {To: engine.GaveUp},
 		engine.Overdue:     {To: engine.GaveUp, Reason: overdue},
 		engine.CancelAsked: {To: engine.Cancelled, Owed: engine.Owes(stop)},
 		engine.Deleted:     {To: engine.Cancelled, Owed: engine.Owes(stop)},
@@ -116,11 +120,14 @@ func countMoves() engine.Table {
 // createMoves is the life of a cohort's creation (contract: cohort.md 14.2, decisions 10, 29 and 30). It is never sent twice
 // unless the first was known to be refused: what is sending stays so until somebody reports or the deadline passes.
 func createMoves() engine.Table {
+	ready := engine.Move{To: engine.Finished, Tell: engine.Success}
 	made := engine.On{
-		evIndexed: {To: engine.Finished, Tell: engine.Success},
-		evLong:    {To: stateIndexing},
+		evIndexed:  ready,
+		evTooEarly: {To: stateIndexed},
+		evLong:     {To: stateIndexing},
 	}
 	taken := engine.On{evAccepted: {To: engine.Started}, evTakenLarge: {To: stateLarge}}
+	told := engine.On{evAccepted: {To: stateIndexed}, evTakenLarge: {To: stateIndexed}} // the answer to the launch comes last
 	running := with(ends(reasonResult, tasks.CohortCancel), made)
 	revive := with(made, engine.On{evDone: {To: engine.Finished}})
 	return engine.Table{
@@ -131,7 +138,9 @@ func createMoves() engine.Table {
 		engine.Started: {Deadline: engine.DeadlineCohort, EnquireAfter: true, On: with(running, engine.On{evAccepted: {To: engine.Started}})},
 		stateLarge:     {Deadline: engine.DeadlineLargeCohort, EnquireAfter: true, On: with(running, engine.On{evTakenLarge: {To: stateLarge}})},
 		stateIndexing: {Deadline: engine.DeadlineLargeCohort, On: with(ends(reasonIndex, tasks.CohortCancel), engine.On{
-			evIndexed: {To: engine.Finished, Tell: engine.Success}})},
+			evIndexed: ready, evTooEarly: ready})},
+		stateIndexed: {Deadline: engine.DeadlineLargeCohort, EnquireAfter: true, On: with(ends(reasonResult, tasks.CohortCancel), told, engine.On{
+			evIndexed: ready, evLong: ready, evDone: ready})},
 		engine.GaveUp: {On: revive},
 		stateUnknown:  {On: revive},
 		engine.Cancelled: {On: engine.On{
@@ -156,9 +165,9 @@ func studyMoves() engine.Table {
 		return with(ends(overdue, tasks.StudyCancel), engine.On{
 			evDone:         {To: engine.Finished, Tell: engine.Success},
 			evBroken:       failing(engine.Failed, ""),
-			evLost:         failing(stateUnknown, ""),
 			evNonsense:     failing(state, ""),
 			evGone:         failing(engine.GaveUp, reasonGone),
+			evFailedYet:    failing(engine.GaveUp, ""),
 			engine.Overdue: failing(engine.GaveUp, overdue),
 		})
 	}

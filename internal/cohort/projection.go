@@ -15,6 +15,9 @@ import (
 // launching is the data of events that begin a launch: the task that does it, whose id clients may see (schema.md 7.7).
 type launching struct{ taskID string }
 
+// queued is the data of reports that say that QueryExecutor has a job, but has not begun it.
+type queued struct{}
+
 // Kinds describes the jobs of this capability to the engine. They need no service: register them before it is built.
 func Kinds() []engine.Kind {
 	return []engine.Kind{
@@ -37,7 +40,7 @@ func clientStatus(state engine.State) string {
 	switch state {
 	case engine.Started:
 		return statusStarted
-	case stateLarge, stateIndexing:
+	case stateLarge, stateIndexing, stateIndexed:
 		return statusLongPending
 	case engine.Finished:
 		return statusFinished
@@ -56,6 +59,9 @@ func projected(c engine.Change, createdAt time.Time) map[string]any {
 	set := map[string]any{"modified_at": c.After.UpdatedAt, "request_job_fail_msg": c.After.Reason}
 	if status := clientStatus(c.After.State); status != "" {
 		set["request_job_status"] = status
+	}
+	if _, ok := c.Event.Data.(queued); ok && c.After.State == engine.Started {
+		set["request_job_status"] = statusPending
 	}
 	if c.After.ExternalID != c.Before.ExternalID {
 		set["request_job_id"] = c.After.ExternalID

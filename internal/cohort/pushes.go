@@ -41,17 +41,17 @@ type globalInfo struct {
 }
 
 // Message is what the owner's pages are told of a line of the timeline; nil: nothing, which is the case for lines that
-// changed nothing, for states that pages do not show, for estimates over the whole institution and for deleted rows. The row
-// is read now, so that a message never tells less than what the page could read itself.
+// changed nothing (except signs of life: each accepted report is told), for states that pages do not show, for estimates over
+// the whole institution and for deleted rows. The row is read now, so that a message never tells less than what the page could read itself.
 func (s *Service) Message(ctx context.Context, e engine.Entry) (json.RawMessage, error) {
 	var message *jobStatus
 	var err error
 	switch {
 	case e.Event == engine.Opened: // also of rows that had ended in the old system
-	case e.Kind == KindCount && e.Applied && e.From != e.To && ended(e.To):
+	case e.Kind == KindCount && e.Applied && (e.From != e.To && ended(e.To) || alive(e)):
 		message, err = s.countMessage(ctx, e.Subject)
 	case e.Kind == KindCreate && e.Event == evEdited,
-		e.Kind == KindCreate && e.Applied && e.From != e.To && (ended(e.To) || e.To == stateIndexing):
+		e.Kind == KindCreate && e.Applied && (e.From != e.To && (ended(e.To) || e.To == stateIndexing) || alive(e)):
 		message, err = s.createMessage(ctx, e.Subject)
 	}
 	if errors.As(err, &fault.NotFound{}) || err == nil && message == nil {
@@ -61,6 +61,11 @@ func (s *Service) Message(ctx context.Context, e engine.Entry) (json.RawMessage,
 		return nil, err
 	}
 	return json.Marshal(message)
+}
+
+// alive: a job that QueryExecutor has is reported to be still there.
+func alive(e engine.Entry) bool {
+	return e.From == e.To && !ended(e.To) && (e.Event == evAccepted || e.Event == evTakenLarge)
 }
 
 func ended(state engine.State) bool {

@@ -12,6 +12,7 @@ import (
 	"cohortflow/internal/platform/database"
 	"cohortflow/internal/platform/fault"
 	"cohortflow/internal/platform/web"
+	"cohortflow/internal/queryexec"
 )
 
 // cohortRight is one item of the answer of cohort-rights (cohort.md 10.1).
@@ -62,8 +63,8 @@ func (s *Service) rightsOn(ctx context.Context, caller identity.Caller, groups [
 		}
 		seen[r.GroupID] = true
 		population := r.PerimetersIDs
-		if population == nil {
-			population, _ = perimetersOf(r.SerializedQuery)
+		if len(population) == 0 {
+			population = queryexec.Population(r.SerializedQuery)
 		}
 		list, populations = append(list, cohortRight{CohortID: r.GroupID}), append(populations, population)
 	}

@@ -122,12 +122,19 @@ func TestRefreshes(t *testing.T) {
 func TestTheTranslationsOfTheOldSystem(t *testing.T) {
 	t.Parallel()
 	const old, id = "84a4f2a0-1111-4222-8333-444455556666", "3f2c8f0e-5d1b-4a7c-9e60-0c1d2e3f4a5b"
+	text := func(id, owner, filter string) string {
+		return `input.cohortDefinitionName = Created from C360 backend,input.cohortDefinitionSyntax = "{\"instance_id\":\"` + id + `\",\"filterFhir\":\"` + filter +
+			`\"}",input.ownerEntityId = ` + owner + `,input.mode = count,input.cohortUuid = ` + id
+	}
 	for body, want := range map[string]string{
-		`input.cohortDefinitionSyntax = "{\"instance_id\":\"` + old + `\"}",input.mode = count,input.cohortUuid = ` + old: `input.cohortDefinitionSyntax = "{\"instance_id\":\"` + id + `\"}",input.mode = count,input.cohortUuid = ` + id,
-		`{"input":{"cohortDefinitionSyntax":"{\"instance_id\":\"` + old + `\"}","cohortUuid":"` + old + `"}}`:             `{"input":{"cohortDefinitionSyntax":"{\"instance_id\":\"` + id + `\"}","cohortUuid":"` + id + `"}}`,
+		text(old, "None", "a=1"):                          text(id, `"alice@x"`, "a=1"),
+		text(old, "bob", "a=1"):                           text(id, "bob", "a=1"),
+		text(old, "None1", "a=1"):                         text(id, "None1", "a=1"),
+		text(old, "None", ",input.ownerEntityId = None,"): text(id, `"alice@x"`, ",input.ownerEntityId = None,"),
+		`{"input":{"cohortDefinitionSyntax":"{\"instance_id\":\"` + old + `\"}","cohortUuid":"` + old + `"}}`: `{"input":{"cohortDefinitionSyntax":"{\"instance_id\":\"` + id + `\"}","cohortUuid":"` + id + `"}}`,
 		`no job at all`: `no job at all`,
 	} {
-		require.Equal(t, want, forCount(body, id))
+		require.Equal(t, want, forCount(body, id, "alice@x"))
 	}
 	_, err := database.ParseTimeOfDay("11:45")
 	require.NoError(t, err)

@@ -211,7 +211,7 @@ func (s *Service) place(g *gorm.DB, f *web.Fields, caller identity.Caller, row *
 		}
 	}
 	if requestRef {
-		if parent, err = refer[Request](database.ForUpdate(g), f, "request", caller.Username, f.Ref("request")); err != nil {
+		if parent, err = refer[Request](g, f, "request", caller.Username, f.Ref("request")); err != nil {
 			return err
 		}
 	}
@@ -224,9 +224,9 @@ func (s *Service) place(g *gorm.DB, f *web.Fields, caller identity.Caller, row *
 	case parent != nil:
 		row.RequestID = parent.UUID
 	}
-	var siblings int64
-	if err := live[Snapshot](g).Where("cohort_requestquerysnapshot.request_id = ?", row.RequestID).Count(&siblings).Error; err != nil {
-		return fmt.Errorf("count versions: %w", err)
+	siblings, err := versions(g, row.RequestID)
+	if err != nil {
+		return err
 	}
 	if siblings > 0 && !previousRef {
 		return fault.Text("Must provide a `previous_snapshot` if the request already has snapshots")
@@ -243,6 +243,19 @@ func (s *Service) place(g *gorm.DB, f *web.Fields, caller identity.Caller, row *
 	row.Name = f.String("name", web.Nullable, web.Blank).Ptr()
 	checkOwner(f, caller)
 	return f.Err()
+}
+
+// versions counts the snapshots of a request. The request stays locked, so that of two new ones at once each gets a number of its
+// own.
+func versions(g *gorm.DB, requestID uuid.UUID) (n int64, err error) {
+	var locked []Request
+	if err := database.ForUpdate(g).Select("uuid").Where("uuid = ?", requestID).Find(&locked).Error; err != nil {
+		return 0, fmt.Errorf("lock request %s: %w", requestID, err)
+	}
+	if err := live[Snapshot](g).Where("cohort_requestquerysnapshot.request_id = ?", requestID).Count(&n).Error; err != nil {
+		return 0, fmt.Errorf("count versions of request %s: %w", requestID, err)
+	}
+	return n, nil
 }
 
 // given tells whether a body names a reference; null and "" mean none.

@@ -39,6 +39,24 @@ func TestSnapshots(t *testing.T) {
 	})
 }
 
+func TestVersionsAreNumberedOneByOne(t *testing.T) {
+	each(t, func(t *testing.T, b *bundle) {
+		const many = 8
+		first := b.snapshot("alice", b.request("alice"))
+		answers := make(chan answer, many)
+		for range many {
+			go func() {
+				answers <- b.do("alice", "POST", "/cohort/request-query-snapshots/", o{"previous_snapshot": first, "serialized_query": query})
+			}()
+		}
+		seen := map[string]bool{}
+		for range many {
+			seen[fmt.Sprint((<-answers).is(201).at("version"))] = true
+		}
+		require.Len(t, seen, many)
+	})
+}
+
 func TestSnapshotsRefuse(t *testing.T) {
 	each(t, func(t *testing.T, b *bundle) {
 		taken, empty, foreign := b.request("alice"), b.request("alice"), b.request("bob")

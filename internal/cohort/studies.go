@@ -176,12 +176,15 @@ func (s *Service) applyStudy(ctx context.Context, reporter string, row Study, pa
 		event.Name = evRejected
 	case err == nil:
 		event.Name, event.Detail, event.Reason = studyEvents[report.Status], string(report.Status), report.Message
-		if report.Status == queryexec.StatusFinished {
+		switch report.Status {
+		case queryexec.StatusFinished:
 			data, failed := s.studyResult(ctx, row.UUID, report)
 			if failed != nil {
 				return failed
 			}
 			event.Data = data
+		case queryexec.StatusPending:
+			event.Data = queued{}
 		}
 	}
 	if _, failed := s.report(ctx, event, job); failed != nil {

@@ -116,6 +116,8 @@ func TestStudyCallbacks(t *testing.T) {
 		"NoExtra":      {o{"request_job_status": "FINISHED"}, 200, "", o{"request_job_status": "finished", "total_count": 0}, []string{"requested alice", "success alice"}},
 		"Failed":       {o{"request_job_status": "ERROR", "message": "None.get"}, 200, "", o{"request_job_status": "failed", "total_count": nil}, []string{"requested alice", "failure alice"}},
 		"Killed":       {o{"request_job_status": "KILLED"}, 200, "", o{"request_job_status": "cancelled"}, []string{"requested alice"}},
+		"Unknown":      {o{"request_job_status": "UNKNOWN"}, 200, "", o{"request_job_status": "unknown"}, []string{"requested alice"}},
+		"Queued":       {o{"request_job_status": "PENDING"}, 200, "", o{"request_job_status": "pending"}, []string{"requested alice"}},
 		"Nonsense":     {o{"request_job_status": "WAT"}, 400, `"Bad Request: Invalid job status: WAT"`, o{"request_job_status": "started"}, []string{"requested alice", "failure alice"}},
 		"NoNumber":     {o{"request_job_status": "FINISHED", "count": "abc", "extra": o{"1": "1"}}, 400, `"invalid literal for int() with base 10: 'abc'"`, o{"request_job_status": "started", "total_count": nil}, []string{"requested alice", "failure alice"}},
 		"NoNumberHere": {o{"request_job_status": "FINISHED", "count": "1", "extra": o{"1": "x"}}, 400, "", o{"request_job_status": "started"}, []string{"requested alice"}},

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -33,6 +34,11 @@ func (o *object) set(key string, value any) {
 	o.values[key] = value
 }
 
+func (o *object) remove(key string) {
+	delete(o.values, key)
+	o.keys = slices.DeleteFunc(o.keys, func(k string) bool { return k == key })
+}
+
 // absent keeps the place of a key that is not written.
 type absent struct{}
 
@@ -57,6 +63,33 @@ func parseDocument(text string) (any, error) {
 		return nil, errNoJSON
 	}
 	return value, nil
+}
+
+// Population are the groups of patients that a stored query is about, usually the virtual cohorts of perimeters, as texts: old
+// documents have numbers, too (schema.md 7.4). It is nil when the query cannot be read.
+func Population(serialized string) []string {
+	value, err := parseDocument(serialized)
+	if err != nil {
+		return nil
+	}
+	document, _ := value.(*object)
+	if document == nil {
+		return nil
+	}
+	source, _ := document.values["sourcePopulation"].(*object)
+	if source == nil {
+		return nil
+	}
+	list, _ := source.values["caresiteCohortList"].([]any)
+	var ids []string
+	for _, item := range list {
+		id, err := integer(item)
+		if err != nil {
+			return nil
+		}
+		ids = append(ids, strconv.FormatInt(id.(int64), 10))
+	}
+	return ids
 }
 
 type parser struct {
@@ -123,10 +156,18 @@ func (p *parser) object(depth int) (any, error) {
 	return o, err
 }
 
-// writer writes compact JSON; ascii escapes what is not ASCII.
+// writer writes JSON, compact unless spaced; ascii escapes what is not ASCII.
 type writer struct {
 	strings.Builder
-	ascii bool
+	ascii  bool
+	spaced bool // a space behind each comma and colon, as stored documents have it that the back-end wrote
+}
+
+func (w *writer) separate(sign byte) {
+	w.WriteByte(sign)
+	if w.spaced {
+		w.WriteByte(' ')
+	}
 }
 
 func (w *writer) value(v any) {
@@ -147,7 +188,7 @@ func (w *writer) value(v any) {
 		w.WriteByte('[')
 		for i, item := range v {
 			if i > 0 {
-				w.WriteByte(',')
+				w.separate(',')
 			}
 			w.value(item)
 		}
@@ -166,11 +207,11 @@ func (w *writer) object(o *object) {
 			continue
 		}
 		if !first {
-			w.WriteByte(',')
+			w.separate(',')
 		}
 		first = false
 		w.text(key)
-		w.WriteByte(':')
+		w.separate(':')
 		w.value(value)
 	}
 	w.WriteByte('}')

@@ -1,6 +1,7 @@
 // Package queryexec is all that the house knows of QueryExecutor: it translates the query of the user interface into a
 // job (cohort.md 16), sends, cancels and asks about jobs (cohort.md 18, peers.md 2), and reads the reports that come back
-// (cohort.md 19). The tasks of cohort, export and access call it, and their callback routes.
+// (cohort.md 19). It also brings stored queries of earlier releases to the present version (cohort.md 25). The tasks of
+// cohort, export and access call it, their callback routes, and the operator's command.
 //
 // It stores nothing, decides nothing about a job's state, never repeats a request, and never lets a filter, an address
 // with a query, or a stack trace into a text that people read.
