@@ -192,6 +192,7 @@ func cohorts(q *gorm.DB, ids []uuid.UUID) (map[uuid.UUID]cohort, error) {
 // filter is a saved FHIR filter.
 type filter struct {
 	UUID         uuid.UUID
+	OwnerID      string
 	FhirResource string
 	Filter       string
 }
