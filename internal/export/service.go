@@ -274,14 +274,12 @@ func noteFilter(e Export) NewFilter {
 }
 
 // List is one page of the exports that the caller may see: their own, or everybody's for full admins (decision 3).
-func (s *Service) List(ctx context.Context, caller identity.Caller, f Filter, p web.Page) ([]Item, int64, error) {
-	admin, err := s.cfg.Rights.IsFullAdmin(ctx, caller.Username)
+func (s *Service) List(ctx context.Context, caller identity.Caller, f Filter, p web.Page) (listed[Item], error) {
+	only, err := s.ownExports(ctx, caller)
 	if err != nil {
-		return nil, 0, err
+		return listed[Item]{}, err
 	}
-	if !admin {
-		f.OnlyOwner = caller.Username
-	}
+	f.OnlyOwner = only
 	return s.store.List(ctx, f, p)
 }
 
