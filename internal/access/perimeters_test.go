@@ -233,13 +233,12 @@ func TestQuestions(t *testing.T) {
 		require.Equal(t, &MissingRight{"right_export_csv_xlsx_nominative", []int64{6}}, check("pseudo", ExportKind{}, "6"))
 		require.NotNil(t, check("nora", hive, "6"))
 
-		rights, holder, err := b.CohortRights(ctx, "reader", [][]string{{"11"}, {"6"}, nil})
+		rights, err := b.CohortRights(ctx, "reader", [][]string{{"11"}, {"6"}, nil})
 		require.NoError(t, err)
-		require.True(t, holder)
 		require.Equal(t, []CohortRights{{ReadNominative: true, ReadPseudonymized: true}, {}, {}}, rights)
-		_, holder, err = b.CohortRights(ctx, "nora", nil)
+		rights, err = b.CohortRights(ctx, "nora", [][]string{{"11"}})
 		require.NoError(t, err)
-		require.False(t, holder)
+		require.Equal(t, []CohortRights{{}}, rights, "nobody without accesses has any")
 
 		for who, want := range map[string]bool{"reader": true, "pseudo": false, "nora": false} {
 			got, err := b.HasNominativeRead(ctx, who, []int64{6, 11})

@@ -51,16 +51,16 @@ func (s *Service) SeesEverybodysLists(ctx context.Context, username string) (boo
 }
 
 // CohortRights are the user's rights on cohorts, in the order given: each cohort is the list of the cohort ids of its
-// perimeters, as its snapshot has them (accesses.md 6.9). holder is false for a user without any valid access. Two queries.
-func (s *Service) CohortRights(ctx context.Context, username string, cohorts [][]string) (rights []CohortRights, holder bool, err error) {
+// perimeters, as its snapshot has them (accesses.md 6.9). Two queries.
+func (s *Service) CohortRights(ctx context.Context, username string, cohorts [][]string) (rights []CohortRights, err error) {
 	h, err := s.of(ctx, username)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	for _, perimeterCohortIDs := range cohorts {
 		rights = append(rights, cohortRights(h.tree, h.grants, h.tree.OfCohorts(perimeterCohortIDs)))
 	}
-	return rights, len(h.grants) > 0, nil
+	return rights, nil
 }
 
 // ExportKind says what an export needs: its format and whether it is nominative.

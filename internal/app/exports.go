@@ -23,7 +23,7 @@ func (a *App) buildExport(p *parts) error {
 		return err
 	}
 	cfg := export.Config{Store: export.NewStore(a.db), DB: a.db, Engine: p.engine, Clock: a.opts.Clock, Log: a.log, NewID: uuid.New,
-		Rights: exportRights{p.access}, Cohorts: subsets{p.cohort}, Files: files, Mailer: p.mail, Links: p.links,
+		Rights: exportRights{p.access}, Cohorts: subsets{p.cohort}, Files: files, Mailer: postbox{p.mail, a.log}, Links: p.links,
 		CSVPath: c.CSVPath, XLSXPath: c.XLSXPath, HivePath: c.HiveDBPath, HiveUser: c.HiveUser, DisableTranslation: bool(c.DisableTranslation),
 		EmailRegex: a.cfg.Auth.EmailRegex, DaysToKeep: c.DaysToKeep, Admins: a.admins()}
 	if c.APIURL != "" {

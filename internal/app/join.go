@@ -61,13 +61,13 @@ func (p perimeters) MayReadNominative(ctx context.Context, username string, coho
 type cohortRights struct{ access *access.Service }
 
 // CohortRights implements cohort.Rights.
-func (r cohortRights) CohortRights(ctx context.Context, username string, cohorts [][]string) ([]cohort.GroupRights, bool, error) {
-	rights, holder, err := r.access.CohortRights(ctx, username, cohorts)
+func (r cohortRights) CohortRights(ctx context.Context, username string, cohorts [][]string) ([]cohort.GroupRights, error) {
+	rights, err := r.access.CohortRights(ctx, username, cohorts)
 	out := make([]cohort.GroupRights, len(rights))
 	for i, right := range rights {
 		out[i] = cohort.GroupRights(right)
 	}
-	return out, holder, err
+	return out, err
 }
 
 // admins answers who is a full admin; it stands for access, which is built after those who ask.

@@ -217,7 +217,7 @@ var matrix = map[string]rule{
 	"PATCH /cohort/cohorts/:uuid/":                                             ownRowJobs,
 	"DELETE /cohort/cohorts/:uuid/":                                            {allowed: theOwner, forbidden: machines, rest: missing},
 	"GET /cohort/cohorts/jobs/active/":                                         anybody,
-	"GET /cohort/cohorts/cohort-rights/":                                       ownRow,
+	"GET /cohort/cohorts/cohort-rights/":                                       anyUser, // what is not the caller's is left out: see ownership
 	"GET /cohort/fhir-filters/":                                                anyUser,
 	"POST /cohort/fhir-filters/":                                               anyUser,
 	"GET /cohort/fhir-filters/:uuid/":                                          ownRow,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"cohortflow/internal/engine"
 	"cohortflow/internal/export"
@@ -54,24 +55,37 @@ func (a *App) tell(ctx context.Context, n engine.Notification, job engine.Job) e
 	return a.send(ctx, n.ID, *user.Email, letter)
 }
 
+// send writes to one address; id makes the mail's Message-ID.
 func (a *App) send(ctx context.Context, id, to string, letter mail.Letter) error {
 	message, err := mail.Compose([]string{to}, letter)
 	if err != nil {
 		return err
 	}
 	message.ID = id
-	err = a.parts.mail.Send(ctx, message)
+	return postbox{a.parts.mail, a.log}.Send(ctx, message)
+}
+
+// postbox sends mails. One that is refused for good, or for which no server is configured, is logged and counts as sent:
+// trying again is of no use, and the files of an export are to be cleaned though its owner could not be told.
+type postbox struct {
+	sender *mail.Sender
+	log    *slog.Logger
+}
+
+// Send implements export.Mailer.
+func (p postbox) Send(ctx context.Context, m mail.Message) error {
+	err := p.sender.Send(ctx, m)
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, mail.ErrNotConfigured):
-		a.log.WarnContext(ctx, "a mail was not sent: EMAIL_HOST is not set", "notification", id)
+		p.log.WarnContext(ctx, "a mail was not sent: EMAIL_HOST is not set", "notification", m.ID)
 		return nil
 	case mail.IsPermanent(err):
-		a.log.WarnContext(ctx, "a mail was refused for good", "notification", id, "error", err)
+		p.log.WarnContext(ctx, "a mail was refused for good", "notification", m.ID, "error", err)
 		return nil
 	}
-	return fmt.Errorf("notification %s: %w", id, err)
+	return fmt.Errorf("notification %s: %w", m.ID, err)
 }
 
 // letter is what a job's outcome tells; nil: nothing.

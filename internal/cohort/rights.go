@@ -10,7 +10,6 @@ import (
 
 	"cohortflow/internal/identity"
 	"cohortflow/internal/platform/database"
-	"cohortflow/internal/platform/fault"
 	"cohortflow/internal/platform/web"
 	"cohortflow/internal/queryexec"
 )
@@ -32,7 +31,8 @@ func (a *api) cohortRights(c *gin.Context) error {
 	return nil
 }
 
-// rightsOn answers for those of the groups that are the caller's; the others are left out. The population of a group is the
+// rightsOn answers for those of the groups that are the caller's; the others are left out. It refuses nothing, not even a
+// caller without any access: the front-end shows no cohort at all when it is refused (clients.md 15 and 37). The population of a group is the
 // one of its snapshot, or of the snapshot's query where adopted rows have none; without any there are no rights (decision 7).
 func (s *Service) rightsOn(ctx context.Context, caller identity.Caller, groups []string) ([]cohortRight, error) {
 	var rows []struct {
@@ -51,10 +51,7 @@ func (s *Service) rightsOn(ctx context.Context, caller identity.Caller, groups [
 			return nil, fmt.Errorf("find cohorts of groups: %w", err)
 		}
 	}
-	if len(rows) == 0 {
-		return nil, fault.Detail(http.StatusNotFound, "No cohorts found. The provided `group_id`s are not valid")
-	}
-	var list []cohortRight
+	list := []cohortRight{}
 	var populations [][]string
 	seen := map[string]bool{}
 	for _, r := range rows {
@@ -68,12 +65,9 @@ func (s *Service) rightsOn(ctx context.Context, caller identity.Caller, groups [
 		}
 		list, populations = append(list, cohortRight{CohortID: r.GroupID}), append(populations, population)
 	}
-	rights, holder, err := s.rights.CohortRights(ctx, caller.Username, populations)
+	rights, err := s.rights.CohortRights(ctx, caller.Username, populations)
 	if err != nil {
 		return nil, fmt.Errorf("rights on cohorts: %w", err)
-	}
-	if !holder {
-		return nil, fault.Detail(http.StatusNotFound, fmt.Sprintf("The user `%s` has no valid accesses", caller.DisplayName))
 	}
 	for i := range list {
 		list[i].Rights = rights[i]

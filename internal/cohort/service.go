@@ -38,8 +38,8 @@ type Config struct {
 // Rights answers what a user may do with the patients of cohorts; access does.
 type Rights interface {
 	// CohortRights are the user's rights on cohorts, in the order given: each cohort is the list of the virtual cohorts of its
-	// perimeters. holder is false for a user without any valid access.
-	CohortRights(ctx context.Context, username string, cohorts [][]string) (rights []GroupRights, holder bool, err error)
+	// perimeters.
+	CohortRights(ctx context.Context, username string, cohorts [][]string) ([]GroupRights, error)
 }
 
 // GroupRights is what a user may do with the patients of one cohort (cohort.md 10.1).

@@ -55,17 +55,16 @@ type bundle struct {
 
 // rightsDouble gives everybody these rights on every cohort that has a population, and remembers what it was asked.
 type rightsDouble struct {
-	holder bool
-	asked  [][]string
+	asked [][]string
 }
 
-func (r *rightsDouble) CohortRights(_ context.Context, _ string, cohorts [][]string) ([]GroupRights, bool, error) {
+func (r *rightsDouble) CohortRights(_ context.Context, _ string, cohorts [][]string) ([]GroupRights, error) {
 	r.asked = cohorts
 	rights := make([]GroupRights, len(cohorts))
 	for i, population := range cohorts {
 		rights[i] = GroupRights{ReadPseudonymized: len(population) > 0}
 	}
-	return rights, r.holder, nil
+	return rights, nil
 }
 
 // perimetersDouble is a tree with one root, of which nobody may read names.
@@ -230,7 +229,7 @@ type outside struct{ fhir, qe, root string }
 func setupWith(t *testing.T, db *database.DB, out outside) *bundle {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
-	b := &bundle{t: t, db: db, clock: clock.NewFake(noon), rights: &rightsDouble{holder: true}, qe: &executorDouble{}, fhir: &fhirDouble{}}
+	b := &bundle{t: t, db: db, clock: clock.NewFake(noon), rights: &rightsDouble{}, qe: &executorDouble{}, fhir: &fhirDouble{}}
 	var err error
 	b.engine, err = engine.New(engine.Config{DB: db, Clock: b.clock, NewID: uuid.NewString, Deadlines: engine.DefaultDeadlines(),
 		Keys: engine.Keys{Current: "a key of tests"}}, Kinds()...)

@@ -142,7 +142,7 @@ func (s *settling) ask(ctx context.Context, row Export) (word string, asked bool
 		return "", false
 	}
 	s.deaf = 0
-	word, _ = answer["task_status"].(string)
+	word = statusWord(answer)
 	_, known := statuses[word]
 	return word, known && word != "flowerNotAccessible" // its own view of the tasks is out of order
 }

@@ -217,7 +217,7 @@ func TestTablesOfASubsetKeepToThePersons(t *testing.T) {
 }
 
 const response = `{"resourceType":"QuestionnaireResponse","id":"r1","questionnaire":"https://x/Questionnaire/21","subject":{"reference":"Patient/p1"},
- "item":[{"linkId":"1","text":"Group","item":[{"linkId":"1.1","answer":[{"valueDecimal":70.5}]},{"linkId":"1.2","answer":[{"valueCoding":{"code":"a"}},{"valueCoding":{"code":"b"}}]}]},{"linkId":"2","answer":[{"valueBoolean":true}]}]}`
+ "item":[{"linkId":"1","text":"Group","item":[{"linkId":"1.1","answer":[{"valueDecimal":70.5}]},{"linkId":"1.2","answer":[{"valueCoding":{"code":"a"}},{"valueCoding":{"code":"b"}}]}]},{"linkId":"2","answer":[{"valueBoolean":true,"item":[{"linkId":"2.1","answer":[{"valueString":"since 2020"}]}]}]}]}`
 
 func TestElementsBecomeRows(t *testing.T) {
 	t.Parallel()
@@ -226,17 +226,19 @@ func TestElementsBecomeRows(t *testing.T) {
 	files, _ := written(t, s, plan{format: "csv", person: tableOf(t, "questionnaireresponse__item"), others: []planned{
 		tableOf(t, "questionnaireresponse__item__answer", "questionnaireresponse_id", "link_id", "value"),
 		tableOf(t, "imaging_series", "imaging_study_id", "imaging_series_id", "modality", "number")}})
-	require.Equal(t, "questionnaireresponse_id,person_id,link_id,text,value\nr1,p1,1,Group,\nr1,p1,1.1,,70.5\nr1,p1,1.2,,a\nr1,p1,2,,true\n", string(files["questionnaireresponse__item.csv"]))
-	require.Equal(t, "questionnaireresponse_id,link_id,value\nr1,1.1,70.5\nr1,1.2,a\nr1,1.2,b\nr1,2,true\n", string(files["questionnaireresponse__item__answer.csv"]))
+	require.Equal(t, "questionnaireresponse_id,person_id,link_id,text,value\nr1,p1,1,Group,\nr1,p1,1.1,,70.5\nr1,p1,1.2,,a\nr1,p1,2,,true\nr1,p1,2.1,,since 2020\n", string(files["questionnaireresponse__item.csv"]))
+	require.Equal(t, "questionnaireresponse_id,link_id,value\nr1,1.1,70.5\nr1,1.2,a\nr1,1.2,b\nr1,2,true\nr1,2.1,since 2020\n", string(files["questionnaireresponse__item__answer.csv"]))
 	require.Equal(t, "imaging_study_id,imaging_series_id,modality,number\ns1,u1,,1\ns1,u2,CT,\n", string(files["imaging_series.csv"]))
 }
 
 func TestAccessors(t *testing.T) {
 	t.Parallel()
-	resource := `{"id":"x","a":{"b":[{"c":"first"},{"c":"second"}]},"n":null,"empty":"","num":1.50,"t":true,"ref":"http://h/Patient/12","esc":"a\u00e9\n",
+	resource := `{"id":"x","a":{"b":[{"c":"first"},{"c":"second"}]},"n":null,"empty":"","num":1.50,"t":true,"ref":"http://h/Patient/12","old":"Patient/12/_history/3",
+		"form":"http://h/Questionnaire/21|1.0","part":"#p1","slash":[{"type":"text\/plain","v":"y"}],"k\u0065y":"k","esc":"a\u00e9\n",
 		"identifier":[{"type":{"coding":[{"code":"X"}]},"value":"1"},{"type":{"coding":[{"code":"Y"},{"code":"IPP"}]},"value":"2"}],"data":"w6l0w6k=","o":{"p":{}}}`
 	for text, want := range map[string]string{
-		"id": "x", "a.b.c": "first", "a.b.c:all": "first second", "n": "", "empty": "", "empty|num": "1.50", "n|t": "true", "ref:id": "12", "esc": "aé\n",
+		"id": "x", "a.b.c": "first", "a.b.c:all": "first second", "n": "", "empty": "", "empty|num": "1.50", "n|t": "true", "ref:id": "12", "old:id": "12", "form:id": "21", "part:id": "#p1",
+		"slash(type=text/plain).v": "y", "key": "k", "esc": "aé\n",
 		"identifier(type.coding.code=IPP).value": "2", "identifier(type.coding.code~ipp).value": "2", "identifier(type.coding.code~p).value": "2",
 		"data:text": "été", "id:text": "x", "a": "", "a.b": "", "o.p.q": "", "missing.x": "", "'word'": "word", "num.x": "",
 	} {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
@@ -54,7 +55,7 @@ func (s *Service) check(ctx context.Context, username string, body web.Object) (
 	fields := web.FieldsOf(body, false)
 	nominative := fields.Bool("nominative")
 	r.nominative = nominative.Or(false)
-	if format != formatHive && !r.nominative && !fields.Has("nominative") {
+	if unsaid := fields.Raw("nominative") == nil || !fields.Has("nominative"); format != formatHive && !r.nominative && unsaid {
 		return r, invalid("Export must be in `nominative` mode")
 	}
 	if err := r.readTables(body); err != nil {
@@ -73,7 +74,7 @@ func (s *Service) check(ctx context.Context, username string, body web.Object) (
 	if err := s.checkRights(ctx, username, r, sources); err != nil {
 		return r, err
 	}
-	if err := s.checkTables(ctx, r, sources); err != nil {
+	if err := s.checkTables(ctx, username, r, sources); err != nil {
 		return r, err
 	}
 	return r, s.checkFields(ctx, fields, &r)
@@ -99,6 +100,9 @@ func (r *request) readTables(body web.Object) error {
 	if !ok {
 		return invalid("export_tables must be a list")
 	}
+	if len(items) > maxTables {
+		return invalid("export_tables holds no more than %d tables", maxTables)
+	}
 	for i, item := range items {
 		object, ok := item.(map[string]any)
 		if !ok {
@@ -115,9 +119,13 @@ func (r *request) readTables(body web.Object) error {
 
 // The widths of the columns (schema.md 5.4).
 const (
-	maxName  = 55
-	maxPivot = 255
+	maxName   = 55
+	maxPivot  = 255
+	maxTarget = 255
 )
+
+// maxTables bounds the tables of one export: each may have a cohort made for it. The clients know some twenty.
+const maxTables = 500
 
 func readTable(o map[string]any) (t tableRequest, err error) {
 	if v, ok := o["table_name"]; ok && v != nil {
@@ -297,8 +305,9 @@ func (s *Service) checkRights(ctx context.Context, username string, r request, s
 // errNoFilterSource is phase C's sentence, without the prefix of phase A.
 var errNoFilterSource = fault.Refused{Status: 400, Body: []string{"A FHIR filter was provided but not a cohort source to filter"}}
 
-// checkTables checks what the old system found out only after it had written the export.
-func (s *Service) checkTables(ctx context.Context, r request, sources map[uuid.UUID]cohort) error {
+// checkTables checks what the old system found out only after it had written the export. A filter of somebody else's reads
+// like one that does not exist (decision 3), except in transfers, which an operator makes of other people's cohorts.
+func (s *Service) checkTables(ctx context.Context, username string, r request, sources map[uuid.UUID]cohort) error {
 	var ids []uuid.UUID
 	for _, t := range r.tables {
 		if t.filter == nil {
@@ -315,7 +324,7 @@ func (s *Service) checkTables(ctx context.Context, r request, sources map[uuid.U
 	}
 	for _, t := range r.tables {
 		if t.filter != nil {
-			if _, ok := filters[*t.filter]; !ok {
+			if f, ok := filters[*t.filter]; !ok || r.format != formatHive && f.OwnerID != username {
 				return invalid("FHIR filter `%s` not found", *t.filter)
 			}
 		}
@@ -387,6 +396,9 @@ func (s *Service) checkDatalab(ctx context.Context, fields *web.Fields, format s
 		lab, err := s.store.datalab(ctx, *id)
 		if errors.Is(err, fault.NotFound{Model: "Datalab"}) {
 			return nil, invalid("Datalab matching query does not exist.")
+		}
+		if utf8.RuneCountInString(targetName(lab.Name, time.Time{})) > maxTarget {
+			return nil, invalid("the name of the datalab is too long for a database")
 		}
 		return &lab, err
 	}

@@ -22,7 +22,11 @@ func TestCreateRefuses(t *testing.T) {
 		w := newWorld(t, db, false, nil)
 		mine, others, running := w.cohort("alice", "98213"), w.cohort("bob", "5"), uuid.New()
 		w.update(func(tx *database.Tx) error { return w.insertCohort(tx, running, "alice", statusPending, "", false) })
-		fhirFilter := w.filter("alice", "Observation", "code=1")
+		fhirFilter, foreign, longLab := w.filter("alice", "Observation", "code=1"), w.filter("bob", "Observation", "code=2"), uuid.New()
+		w.update(func(tx *database.Tx) error {
+			return tx.Table("datalab").Create(map[string]any{"uuid": longLab, "deleted_by_cascade": false, "created_at": noon, "modified_at": noon, "name": strings.Repeat("l", 234),
+				"infrastructure_provider_id": providerID}).Error
+		})
 		for _, u := range []string{"mute", "odd"} {
 			w.cohort(u, "1")
 		}
@@ -41,6 +45,10 @@ func TestCreateRefuses(t *testing.T) {
 			"unknown format":     {"alice", object{"output_format": "plain"}, "Missing exporter configuration for type `plain`"},
 			"pseudonymised csv":  {"alice", object{"output_format": "csv", "nominative": "false", "export_tables": person}, "Export must be in `nominative` mode"},
 			"nominative unsaid":  {"alice", object{"output_format": "xlsx", "export_tables": person}, "Export must be in `nominative` mode"},
+			"nominative null":    {"alice", object{"output_format": "csv", "nominative": nil, "export_tables": person}, "Export must be in `nominative` mode"},
+			"another's filter":   {"alice", csvOf(mine, object{"table_name": "person", "cohort_result_source": mine, "fhir_filter": foreign}), "FHIR filter `" + foreign.String() + "` not found"},
+			"too many tables":    {"alice", csvOf(mine, make([]object, 501)...), "export_tables holds no more than 500 tables"},
+			"hive long lab":      {"alice", merge(hive(person), object{"datalab": longLab}), "the name of the datalab is too long for a database"},
 			"no tables":          {"alice", object{"output_format": "csv", "nominative": true}, "All export tables must have the same source cohort"},
 			"no cohort":          {"alice", csvOf(mine, object{"table_name": "person", "cohort_result_source": ""}), "All export tables must have the same source cohort"},
 			"two cohorts":        {"alice", csvOf(mine, person[0], object{"table_name": "note", "cohort_result_source": others}), "All export tables must have the same source cohort"},
@@ -128,6 +136,16 @@ func TestCreateWritesWhatWasAskedFor(t *testing.T) {
 			"motivation":"a - b -  - c"}`, text)
 		require.Equal(t, database.StringArray{"person_id", `a,"b"`}, w.get(v.UUID).Tables[0].Columns)
 	})
+}
+
+// An operator makes transfers of other people's cohorts, with their filters.
+func TestTransfersTakeAnothersCohortAndFilter(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, databasetest.SQLite(t), false, nil)
+	theirs, foreign := w.cohort("bob", "5"), w.filter("bob", "Observation", "code=2")
+	v := w.create("alice", hiveOf(theirs, object{"export_tables": []object{{"table_name": "person", "cohort_result_source": theirs, "fhir_filter": foreign}}}))
+	require.Equal(t, foreign, *v.ExportTables[0].FhirFilter)
+	require.Equal(t, "alice", w.cohorts.subsets[0].Owner)
 }
 
 func TestCreateAsksForThePerimetersOfTheQuery(t *testing.T) {

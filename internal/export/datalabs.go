@@ -9,7 +9,6 @@ import (
 
 	"github.com/gin-gonic/gin"
 	"github.com/google/uuid"
-	"gorm.io/gorm"
 
 	"cohortflow/internal/identity"
 	"cohortflow/internal/platform/database"
@@ -53,7 +52,7 @@ type labFilter struct {
 	order          []web.Order
 }
 
-func (s *Store) listDatalabs(ctx context.Context, f labFilter, p web.Page) (list []Datalab, total int64, page web.Page, err error) {
+func (s *Store) listDatalabs(ctx context.Context, f labFilter, p web.Page) (listed[Datalab], error) {
 	q := s.db.Read(ctx).Model(&Datalab{}).Joins("JOIN infrastructure_provider p ON p.uuid = datalab.infrastructure_provider_id").Where("datalab.deleted IS NULL")
 	if f.name != "" {
 		q = q.Where("datalab.name = ?", f.name)
@@ -64,24 +63,11 @@ func (s *Store) listDatalabs(ctx context.Context, f labFilter, p web.Page) (list
 	for _, term := range f.search {
 		q = q.Where(anyContains(term, "datalab.name", "p.name"))
 	}
-	q = q.Session(&gorm.Session{})
-	if err := q.Count(&total).Error; err != nil {
-		return nil, 0, p, fmt.Errorf("count datalabs: %w", err)
-	}
-	if p, err = p.Fit(total); err != nil || p.Past(total) {
-		return nil, total, p, err
-	}
-	rows := q.Preload("Provider")
-	for _, o := range f.order {
-		rows = rows.Order(database.OrderBy("datalab."+o.Name, o.Desc))
-	}
-	if err := rows.Order("datalab.created_at, datalab.uuid").Limit(p.Limit).Offset(p.Offset).Find(&list).Error; err != nil {
-		return nil, 0, p, fmt.Errorf("list datalabs: %w", err)
-	}
-	return list, total, p, nil
+	return pageOf[Datalab](listing{what: "datalabs", query: q, preload: "Provider", order: f.order, last: "datalab.created_at, datalab.uuid",
+		by: map[string]string{"created_at": "datalab.created_at", "name": "datalab.name"}}, p)
 }
 
-func (s *Store) listProviders(ctx context.Context, f labFilter, p web.Page) (list []Provider, total int64, err error) {
+func (s *Store) listProviders(ctx context.Context, f labFilter, p web.Page) (listed[Provider], error) {
 	q := s.db.Read(ctx).Model(&Provider{}).Where("deleted IS NULL")
 	if f.name != "" {
 		q = q.Where("name = ?", f.name)
@@ -89,21 +75,7 @@ func (s *Store) listProviders(ctx context.Context, f labFilter, p web.Page) (lis
 	for _, term := range f.search {
 		q = q.Where(database.Contains("name", term))
 	}
-	q = q.Session(&gorm.Session{})
-	if err := q.Count(&total).Error; err != nil {
-		return nil, 0, fmt.Errorf("count providers: %w", err)
-	}
-	if p.Past(total) {
-		return nil, total, nil
-	}
-	rows := q
-	for _, o := range f.order {
-		rows = rows.Order(database.OrderBy(o.Name, o.Desc))
-	}
-	if err := rows.Order("created_at, uuid").Limit(p.Limit).Offset(p.Offset).Find(&list).Error; err != nil {
-		return nil, 0, fmt.Errorf("list providers: %w", err)
-	}
-	return list, total, nil
+	return pageOf[Provider](listing{what: "providers", query: q, order: f.order, by: map[string]string{"name": "name"}, last: "created_at, uuid"}, p)
 }
 
 func (s *Store) provider(ctx context.Context, id uuid.UUID) (Provider, error) {
@@ -177,15 +149,11 @@ func (r routes) listDatalabs(c *gin.Context) error {
 	if err := q.Err(); err != nil {
 		return err
 	}
-	list, total, page, err := r.service.store.listDatalabs(c.Request.Context(), f, page)
+	list, err := r.service.store.listDatalabs(c.Request.Context(), f, page)
 	if err != nil {
 		return err
 	}
-	views := make([]DatalabView, len(list))
-	for i, d := range list {
-		views[i] = d.view()
-	}
-	web.JSON(c, http.StatusOK, web.Envelope(c, page, total, views))
+	envelope(c, list, Datalab.view)
 	return nil
 }
 
@@ -278,16 +246,11 @@ func (r routes) listProviders(c *gin.Context) error {
 	if err := q.Err(); err != nil {
 		return err
 	}
-	page := web.OffsetPage(c)
-	list, total, err := r.service.store.listProviders(c.Request.Context(), f, page)
+	list, err := r.service.store.listProviders(c.Request.Context(), f, web.OffsetPage(c))
 	if err != nil {
 		return err
 	}
-	views := make([]ProviderView, len(list))
-	for i, p := range list {
-		views[i] = p.view()
-	}
-	web.JSON(c, http.StatusOK, web.Envelope(c, page, total, views))
+	envelope(c, list, Provider.view)
 	return nil
 }
 

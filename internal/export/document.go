@@ -2,6 +2,8 @@ package export
 
 import (
 	"fmt"
+	"regexp"
+	"strconv"
 
 	"github.com/goccy/go-yaml"
 	"github.com/google/uuid"
@@ -38,6 +40,30 @@ var (
 	errNoPseudo    = &failure{text: "A pseudonymised export needs a datalab"}
 	errNoDirectory = &failure{text: "No directory is configured for exports of this format"}
 )
+
+// yamlText is what users and operators have named. It is quoted unless every reader of YAML, of whatever version, takes it
+// for a text: 98213 is a number to all of them, 12:30 to some, and "no" is not true.
+type yamlText string
+
+var plainText = regexp.MustCompile(`^[/A-Za-z_][/\w.-]{3,}$`)
+
+var notText = regexp.MustCompile(`^(?i:null|true|false)$`)
+
+// MarshalYAML implements yaml.BytesMarshaler.
+func (t yamlText) MarshalYAML() ([]byte, error) {
+	if plainText.MatchString(string(t)) && !notText.MatchString(string(t)) {
+		return []byte(t), nil
+	}
+	return strconv.AppendQuote(nil, string(t)), nil // Go's escapes are YAML's
+}
+
+func textsOf(list []string) []yamlText {
+	texts := make([]yamlText, len(list))
+	for i, one := range list {
+		texts[i] = yamlText(one)
+	}
+	return texts
+}
 
 // person finds the one table of persons and the list of its patients; the others keep their order.
 func (c contents) person() (person Table, group string, others []Table, err error) {
@@ -76,21 +102,21 @@ func (c contents) document(disableTerminology bool) ([]byte, error) {
 	var doc yaml.MapSlice
 	add := func(key string, value any) { doc = append(doc, yaml.MapItem{Key: key, Value: value}) }
 	if c.OutputFormat == formatHive {
-		add("output", yaml.MapSlice{{Key: "type", Value: formatHive}, {Key: "databaseName", Value: c.target()}})
+		add("output", yaml.MapSlice{{Key: "type", Value: formatHive}, {Key: "databaseName", Value: yamlText(c.target())}})
 	} else {
 		add("joinOnPrimaryKey", c.GroupTables)
-		add("output", yaml.MapSlice{{Key: "type", Value: c.OutputFormat}, {Key: "filePath", Value: c.path() + ".zip"}})
+		add("output", yaml.MapSlice{{Key: "type", Value: c.OutputFormat}, {Key: "filePath", Value: yamlText(c.path() + ".zip")}})
 		if pivots := c.pivots(); len(pivots) > 0 {
 			add("pivotMerge", pivots)
 		}
 	}
 	add("overwrite", true)
 	// The API knows the table by this name alone; the portal calls it patient.
-	tables := []any{withColumns(yaml.MapSlice{{Key: "tableName", Value: personName}, {Key: "cohortId", Value: group}, {Key: "relation", Value: true}}, person)}
+	tables := []any{withColumns(yaml.MapSlice{{Key: "tableName", Value: personName}, {Key: "cohortId", Value: yamlText(group)}, {Key: "relation", Value: true}}, person)}
 	for _, t := range others {
-		item := yaml.MapSlice{{Key: "tableName", Value: t.Name}, {Key: "relation", Value: true}}
+		item := yaml.MapSlice{{Key: "tableName", Value: yamlText(t.Name)}, {Key: "relation", Value: true}}
 		if subset := c.subset(t); subset != "" {
-			item = append(item, yaml.MapItem{Key: "cohortId", Value: subset})
+			item = append(item, yaml.MapItem{Key: "cohortId", Value: yamlText(subset)})
 		}
 		tables = append(tables, withColumns(item, t))
 	}
@@ -101,18 +127,18 @@ func (c contents) document(disableTerminology bool) ([]byte, error) {
 		if c.datalab == "" {
 			return nil, errNoPseudo
 		}
-		add("pseudo", c.datalab)
+		add("pseudo", yamlText(c.datalab))
 	}
-	text, err := yaml.Marshal(doc)
+	written, err := yaml.Marshal(doc)
 	if err != nil {
 		return nil, fmt.Errorf("write the YAML: %w", err)
 	}
-	return text, nil
+	return written, nil
 }
 
 func withColumns(item yaml.MapSlice, t Table) yaml.MapSlice {
 	if len(t.Columns) > 0 {
-		item = append(item, yaml.MapItem{Key: "columnsToExport", Value: []string(t.Columns)})
+		item = append(item, yaml.MapItem{Key: "columnsToExport", Value: textsOf(t.Columns)})
 	}
 	return item
 }
@@ -126,17 +152,17 @@ func (c contents) pivots() []any {
 			name = personName
 		}
 		if t.PivotMergeColumns != nil || t.PivotMergeIDs != nil {
-			item := yaml.MapSlice{{Key: "tableName", Value: name}}
+			item := yaml.MapSlice{{Key: "tableName", Value: yamlText(name)}}
 			if len(t.PivotMergeColumns) > 0 {
-				item = append(item, yaml.MapItem{Key: "pivotedColumnsToKeep", Value: []string(t.PivotMergeColumns)})
+				item = append(item, yaml.MapItem{Key: "pivotedColumnsToKeep", Value: textsOf(t.PivotMergeColumns)})
 			}
 			if len(t.PivotMergeIDs) > 0 {
-				item = append(item, yaml.MapItem{Key: "idsToMerge", Value: []string(t.PivotMergeIDs)})
+				item = append(item, yaml.MapItem{Key: "idsToMerge", Value: textsOf(t.PivotMergeIDs)})
 			}
 			detailed = append(detailed, item)
 		}
 		if t.PivotMerge {
-			plain = append(plain, name)
+			plain = append(plain, yamlText(name))
 		}
 	}
 	if detailed != nil {

@@ -147,11 +147,11 @@ func (s *Service) Logs(ctx context.Context, caller identity.Caller, id uuid.UUID
 	default:
 		return e, nil, fault.Refused{Status: http.StatusInternalServerError, Body: "Error fetching logs: " + err.Error()}
 	}
-	text, err := json.MarshalIndent(answer, "", "    ")
-	if err != nil {
+	var text bytes.Buffer
+	if err := json.Indent(&text, answer, "", "    "); err != nil {
 		return e, nil, fmt.Errorf("write the logs of export %s: %w", id, err)
 	}
-	return e, ascii(text), nil
+	return e, ascii(text.Bytes()), nil
 }
 
 // ascii escapes everything else, as the existing clients get it.

@@ -132,7 +132,7 @@ func (a *API) Launch(ctx context.Context, document []byte) (taskID string, err e
 		return "", err
 	}
 	if resp.Status != http.StatusOK {
-		return "", &failure{text: fmt.Sprintf("the export API answered %d %s", resp.Status, http.StatusText(resp.Status))}
+		return "", &failure{text: a.sentence(&httpclient.Error{Reason: httpclient.ReasonStatus, Status: resp.Status, Body: resp.Body})}
 	}
 	return a.task(resp)
 }
@@ -151,8 +151,9 @@ var statuses = map[string]status{
 	"Revoked": {statusCancelled, eventBroken},
 }
 
-// logs is the answer to a question about a task, as it is. The HTTP status counts only when the server is out of order.
-func (r remote) logs(ctx context.Context, path, taskID string) (map[string]any, error) {
+// logs is the answer to a question about a task, a JSON object as it is. The HTTP status counts only when the server is out
+// of order.
+func (r remote) logs(ctx context.Context, path, taskID string) (json.RawMessage, error) {
 	resp, err := r.do(ctx, r.request(http.MethodGet, path, url.Values{"task_uuid": {taskID}, "return_out_logs": {"True"}, "return_err_logs": {"True"}}))
 	var body []byte
 	var e *httpclient.Error
@@ -164,13 +165,20 @@ func (r remote) logs(ctx context.Context, path, taskID string) (map[string]any, 
 	default:
 		return nil, err
 	}
-	var answer map[string]any
-	dec := json.NewDecoder(bytes.NewReader(body))
-	dec.UseNumber()
-	if dec.Decode(&answer) != nil || answer == nil {
+	if body = bytes.TrimSpace(body); !json.Valid(body) || body[0] != '{' {
 		return nil, &failure{text: r.sentence(&httpclient.Error{Reason: httpclient.ReasonMalformed})}
 	}
-	return answer, nil
+	return body, nil
+}
+
+// statusWord is the word for the state of a task, "" where an answer has none.
+func statusWord(answer json.RawMessage) string {
+	var said struct {
+		TaskStatus any `json:"task_status"`
+	}
+	_ = json.Unmarshal(answer, &said)
+	word, _ := said.TaskStatus.(string)
+	return word
 }
 
 func (r remote) status(ctx context.Context, path, taskID string) (status, error) {
@@ -178,8 +186,7 @@ func (r remote) status(ctx context.Context, path, taskID string) (status, error)
 	if err != nil {
 		return status{}, err
 	}
-	text, _ := answer["task_status"].(string)
-	if s, ok := statuses[text]; ok {
+	if s, ok := statuses[statusWord(answer)]; ok {
 		return s, nil
 	}
 	return status{statusUnknown, eventBroken}, nil
@@ -191,6 +198,6 @@ func (a *API) Status(ctx context.Context, taskID string) (status, error) {
 }
 
 // Logs is all that the API says about a task. Errors are *failure.
-func (a *API) Logs(ctx context.Context, taskID string) (map[string]any, error) {
+func (a *API) Logs(ctx context.Context, taskID string) (json.RawMessage, error) {
 	return a.logs(ctx, "/task_status", taskID)
 }

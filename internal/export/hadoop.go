@@ -51,7 +51,11 @@ func (h *Hadoop) Grant(ctx context.Context, location, user string) error {
 		return &failure{text: h.sentence(&httpclient.Error{Reason: httpclient.ReasonMalformed})}
 	}
 	if answer.Status != "success" || answer.RetCode == nil || *answer.RetCode != 0 {
-		return &failure{text: fmt.Sprintf("Granting rights did not succeed: %v", answer.Err)}
+		said := words(resp.Body)
+		if answer.Err != nil {
+			said = fmt.Sprint(answer.Err)
+		}
+		return &failure{text: "Granting rights did not succeed: " + said}
 	}
 	return nil
 }

@@ -73,28 +73,19 @@ func owned(q *gorm.DB, f lookupFilter, column string) *gorm.DB {
 	return q
 }
 
+const cohortView = "uuid, owner_id AS owner, name"
+
 func exportable(q *gorm.DB) *gorm.DB {
 	return q.Table("cohort_cohortresult").Where("deleted IS NULL AND request_job_status = ? AND NOT is_subset", statusFinished)
 }
 
-func (s *Store) listCohorts(ctx context.Context, f lookupFilter, p web.Page) (list []CohortView, total int64, err error) {
-	q := owned(exportable(s.db.Read(ctx)), f, "owner_id").Session(&gorm.Session{})
-	if err := q.Count(&total).Error; err != nil {
-		return nil, 0, fmt.Errorf("count cohorts: %w", err)
-	}
-	if p.Past(total) {
-		return nil, total, nil
-	}
-	err = q.Select("uuid, owner_id AS owner, name").Order("created_at, uuid").Limit(p.Limit).Offset(p.Offset).Find(&list).Error
-	if err != nil {
-		return nil, 0, fmt.Errorf("list cohorts: %w", err)
-	}
-	return list, total, nil
+func (s *Store) listCohorts(ctx context.Context, f lookupFilter, p web.Page) (listed[CohortView], error) {
+	return pageOf[CohortView](listing{what: "cohorts", query: owned(exportable(s.db.Read(ctx)), f, "owner_id"), columns: cohortView, last: "created_at, uuid"}, p)
 }
 
 func (s *Store) oneCohort(ctx context.Context, id uuid.UUID, owner string) (CohortView, error) {
 	var c CohortView
-	err := exportable(s.db.Read(ctx)).Select("uuid, owner_id AS owner, name").Where("uuid = ? AND owner_id = ?", id, owner).Take(&c).Error
+	err := exportable(s.db.Read(ctx)).Select(cohortView).Where("uuid = ? AND owner_id = ?", id, owner).Take(&c).Error
 	return c, orNotFound(err, "CohortResult")
 }
 
@@ -109,11 +100,13 @@ func orNotFound(err error, model string) error {
 	return nil
 }
 
+const filterColumns = "f.*, u.firstname, u.lastname"
+
 func chosen(q *gorm.DB) *gorm.DB {
 	return q.Table("cohort_fhirfilter f").Joins(`JOIN "user" u ON u.username = f.owner_id`).Where("f.deleted IS NULL AND NOT f.auto_generated")
 }
 
-func (s *Store) listFilters(ctx context.Context, f lookupFilter, p web.Page) (list []filterRow, total int64, err error) {
+func (s *Store) listFilters(ctx context.Context, f lookupFilter, p web.Page) (listed[filterRow], error) {
 	q := owned(chosen(s.db.Read(ctx)), f, "f.owner_id")
 	if f.resource != "" {
 		q = q.Where("f.fhir_resource = ?", f.resource)
@@ -124,26 +117,13 @@ func (s *Store) listFilters(ctx context.Context, f lookupFilter, p web.Page) (li
 	for _, term := range f.search {
 		q = q.Where(anyContains(term, "f.name", "f.fhir_resource", "f.filter"))
 	}
-	q = q.Session(&gorm.Session{})
-	if err := q.Count(&total).Error; err != nil {
-		return nil, 0, fmt.Errorf("count filters: %w", err)
-	}
-	if p.Past(total) {
-		return nil, total, nil
-	}
-	page := q.Select("f.*, u.firstname, u.lastname")
-	for _, o := range f.order {
-		page = page.Order(database.OrderBy("f."+o.Name, o.Desc))
-	}
-	if err := page.Order("f.created_at, f.uuid").Limit(p.Limit).Offset(p.Offset).Find(&list).Error; err != nil {
-		return nil, 0, fmt.Errorf("list filters: %w", err)
-	}
-	return list, total, nil
+	return pageOf[filterRow](listing{what: "filters", query: q, columns: filterColumns, order: f.order, last: "f.created_at, f.uuid",
+		by: map[string]string{"created_at": "f.created_at", "name": "f.name"}}, p)
 }
 
 func (s *Store) oneFilter(ctx context.Context, id uuid.UUID, owner string) (filterRow, error) {
 	var f filterRow
-	err := chosen(s.db.Read(ctx)).Select("f.*, u.firstname, u.lastname").Where("f.uuid = ? AND f.owner_id = ?", id, owner).Take(&f).Error
+	err := chosen(s.db.Read(ctx)).Select(filterColumns).Where("f.uuid = ? AND f.owner_id = ?", id, owner).Take(&f).Error
 	return f, orNotFound(err, "FhirFilter")
 }
 
@@ -173,15 +153,17 @@ func (r routes) lookups() web.Table {
 func (r routes) cohorts(c *gin.Context) error {
 	q := web.QueryOf(c)
 	f := lookupFilter{owner: q.Text("owner_id")}
-	if err := errors.Join(q.Err(), r.service.restrict(c.Request.Context(), identity.CallerOf(c), &f)); err != nil {
+	if err := q.Err(); err != nil {
 		return err
 	}
-	page := web.OffsetPage(c)
-	list, total, err := r.service.store.listCohorts(c.Request.Context(), f, page)
+	if err := r.service.restrict(c.Request.Context(), identity.CallerOf(c), &f); err != nil {
+		return err
+	}
+	list, err := r.service.store.listCohorts(c.Request.Context(), f, web.OffsetPage(c))
 	if err != nil {
 		return err
 	}
-	web.JSON(c, http.StatusOK, web.Envelope(c, page, total, list))
+	envelope(c, list, func(v CohortView) CohortView { return v })
 	return nil
 }
 
@@ -211,16 +193,11 @@ func (r routes) filters(c *gin.Context) error {
 	if err := r.service.restrict(c.Request.Context(), identity.CallerOf(c), &f); err != nil {
 		return err
 	}
-	page := web.OffsetPage(c)
-	list, total, err := r.service.store.listFilters(c.Request.Context(), f, page)
+	list, err := r.service.store.listFilters(c.Request.Context(), f, web.OffsetPage(c))
 	if err != nil {
 		return err
 	}
-	views := make([]FilterView, len(list))
-	for i, one := range list {
-		views[i] = one.view()
-	}
-	web.JSON(c, http.StatusOK, web.Envelope(c, page, total, views))
+	envelope(c, list, filterRow.view)
 	return nil
 }
 

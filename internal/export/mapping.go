@@ -14,7 +14,7 @@ type table struct {
 	// (organisations, questionnaires). Those are read whole; all others only for the patients of the cohort.
 	patient string
 	// explode names the arrays whose elements are the rows, from the outside in; nil: a row is a resource. The elements of
-	// "item" may hold further ones, at any depth.
+	// "item" may hold further ones, and so may their answers, at any depth.
 	explode []string
 	// require leaves out resources without this member.
 	require string

@@ -15,7 +15,7 @@ import (
 //	code.coding.code                    arrays are entered; the first value found counts
 //	identifier(type.coding.code=IPP).value   elements that have this value, or contain it with "~" (any case)
 //	onsetDateTime|onsetPeriod.start     the first alternative that has a value
-//	subject.reference:id                the id of a reference ("Patient/12" is 12)
+//	subject.reference:id                the id of a reference ("Patient/12" is 12, and so is "http://…/Patient/12/_history/3")
 //	name.given:all                      all values found, with a blank between them
 //	attachment.data:text                the text of base64
 //	^id                                 in a table of elements (items, series): of the resource that holds the element
@@ -178,7 +178,9 @@ func (c *condition) holds(element []byte) bool {
 	walk(element, c.path, func(scalar []byte) bool {
 		text := scalar
 		if scalar[0] == '"' {
-			text = scalar[1 : len(scalar)-1]
+			if text = scalar[1 : len(scalar)-1]; bytes.IndexByte(text, '\\') >= 0 {
+				text = jsonscan.AppendString(nil, scalar)
+			}
 		}
 		if c.contains {
 			holds = bytes.Contains(bytes.ToLower(text), []byte(c.value))
@@ -235,12 +237,16 @@ func (a *accessor) append(dst []byte, alternatives func(i int) (found, bool)) (o
 	return dst, number
 }
 
-// keepID leaves the id of the reference that dst holds from a position on.
+// keepID leaves the id of the reference that dst holds from a position on, without the version that it may name.
 func keepID(dst []byte, from int) []byte {
-	if at := bytes.LastIndexByte(dst[from:], '/'); at >= 0 {
-		return append(dst[:from], dst[from+at+1:]...)
+	reference := dst[from:]
+	if at := bytes.IndexAny(reference, "|#"); at > 0 { // of a canonical address; "#x" is inside of the resource itself
+		reference = reference[:at]
 	}
-	return dst
+	if at := bytes.Index(reference, []byte("/_history/")); at >= 0 {
+		reference = reference[:at]
+	}
+	return append(dst[:from], reference[bytes.LastIndexByte(reference, '/')+1:]...)
 }
 
 func appendScalar(dst, scalar []byte) (out []byte, number bool) {
@@ -250,7 +256,8 @@ func appendScalar(dst, scalar []byte) (out []byte, number bool) {
 	return append(dst, scalar...), scalar[0] != 't' && scalar[0] != 'f'
 }
 
-// answers adds the answers to one question, found among items that may hold further ones, with blanks between them.
+// answers adds the answers to one question, found among items, with blanks between them. Items may hold further ones, and so
+// may the answers to them.
 func (a *accessor) answers(dst, items []byte) (out []byte, number bool) {
 	from := len(dst)
 	var look func(items []byte)
@@ -268,18 +275,31 @@ func (a *accessor) answers(dst, items []byte) (out []byte, number bool) {
 				}
 				return true
 			})
-			if len(link) > 2 && string(jsonscan.AppendString(nil, link)) == a.pivot {
-				_ = jsonscan.Elements(answer, func(e []byte) bool {
+			asked := len(link) > 2 && string(jsonscan.AppendString(nil, link)) == a.pivot
+			_ = jsonscan.Elements(answer, func(e []byte) bool {
+				if asked {
 					dst, number = a.answer(dst, from, e)
-					return true
-				})
-			}
+				}
+				look(itemsOf(e))
+				return true
+			})
 			look(inner)
 			return true
 		})
 	}
 	look(items)
 	return dst, number
+}
+
+// itemsOf are the questions that follow an answer; nil: there are none.
+func itemsOf(answer []byte) (items []byte) {
+	_ = jsonscan.Members(answer, func(key, v []byte) bool {
+		if string(key) == "item" {
+			items = v
+		}
+		return items == nil
+	})
+	return items
 }
 
 // answer adds the value of one answer, of whichever kind it is.

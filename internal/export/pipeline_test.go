@@ -72,7 +72,7 @@ func TestThirdPartyFailures(t *testing.T) {
 		"no job id":         {always(reply{body: `{"message":"queued"}`}), nil, nil, "Export terminated with an error: Got an invalid Job ID: `None`", 1},
 		"no JSON":           {always(reply{status: 500, body: "<html>oops</html>"}), nil, nil, "Export terminated with an error: the export API answered 500 Internal Server Error", 1},
 		"refused":           {always(reply{status: 422, body: `{"detail":"no table"}`}), nil, nil, `Export terminated with an error: {"detail":"no table"}`, 1},
-		"another 2xx":       {always(reply{status: 202, body: `{"task_id":"1"}`}), nil, nil, "Export terminated with an error: the export API answered 202 Accepted", 1},
+		"another 2xx":       {always(reply{status: 202, body: `{"task_id":"1"}`}), nil, nil, `Export terminated with an error: {"task_id":"1"}`, 1},
 		"half an answer":    {always(reply{body: `{"task_`}), nil, nil, "Export terminated with an error: the export API gave an answer that cannot be read", 1},
 		"cut off":           {always(reply{drop: true}), nil, nil, "Export terminated with an error: the connection to the export API broke", 1},
 		"job fails":         {nil, []reply{says("Running"), says("FinishedWithError")}, nil, "Export terminated with an error: Job `j` ended with status `failed`", 1},
@@ -189,7 +189,7 @@ func TestTransferToADatalab(t *testing.T) {
 			"POST /hadoop/hdfs/chown_directory?gid=hdfs&" + location + "&recursive=True&uid=hive_exporter h4doop",
 			"POST /yaml t0ken", "GET /task_status?" + status + "j t0ken",
 			"POST /hadoop/hdfs/chown_directory?gid=hdfs&" + location + "&recursive=True&uid=lab h4doop"}, w.api.calls)
-		require.Contains(t, w.api.bodies[4], "output:\n  type: hive\n  databaseName: lab_20260314_120000000000\noverwrite: true\ntablesToExport:\n- tableName: person\n  cohortId: \"98213\"\n  relation: true\n- tableName: care_site\n  relation: true\nnoDateShift: false\ndisableTerminology: false\npseudo: lab\n")
+		require.Contains(t, w.api.bodies[4], "output:\n  type: hive\n  databaseName: lab_20260314_120000000000\noverwrite: true\ntablesToExport:\n- tableName: person\n  cohortId: \"98213\"\n  relation: true\n- tableName: care_site\n  relation: true\nnoDateShift: false\ndisableTerminology: false\npseudo: \"lab\"\n")
 		require.Equal(t, []string{"hive_export_received", "hive_export_succeeded"}, w.mails.templates())
 		code, text := w.ask("bob", "GET", "/exports/"+v.UUID.String()+"/download/", nil)
 		require.Equal(t, 400, code)
@@ -210,6 +210,7 @@ func TestTransferFailures(t *testing.T) {
 		"database fails":      {"/hadoop/task_status", []reply{says("FinishedWithError")}, "Error while preparing DB for export: Job `db1` ended with status `failed`", 0},
 		"no owner":            {"/hadoop/hdfs/chown_directory", []reply{{status: 500, body: "no such user"}}, "Error while preparing DB for export: Error granting `hive_exporter` rights on DB `" + name + "` - no such user", 0},
 		"owner refused":       {"/hadoop/hdfs/chown_directory", []reply{{body: `{"status":"error","ret_code":1,"err":"denied"}`}}, "Error while preparing DB for export: Error granting `hive_exporter` rights on DB `" + name + "` - Granting rights did not succeed: denied", 0},
+		"owner not given":     {"/hadoop/hdfs/chown_directory", []reply{{body: `{"status":"success","ret_code":3}`}}, "Error while preparing DB for export: Error granting `hive_exporter` rights on DB `" + name + "` - Granting rights did not succeed: {\"status\":\"success\",\"ret_code\":3}", 0},
 		"export fails":        {"/task_status", []reply{says("Failure")}, "Export terminated with an error: Job `j` ended with status `failed`", 1},
 		"no owner at the end": {"/hadoop/hdfs/chown_directory", []reply{{body: ok}, {status: 500, body: "gone"}}, "Could not conclude export: Error granting `lab` rights on DB `" + name + "` - gone", 1},
 	} {
@@ -363,7 +364,7 @@ func TestLogs(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, databasetest.SQLite(t), false, nil)
 	w.api.answer("/yaml", reply{body: `{"task_id":"a"}`})
-	w.api.answer("/task_status", reply{body: `{"task_status":"Failure","stdout":"é😀","n":12345678901234567890}`})
+	w.api.answer("/task_status", reply{body: `{"task_status":"Failure","stdout":"é😀 <&>","n":12345678901234567890,"stderr":[]}`})
 	mine := w.cohort("alice", "98213")
 	v := w.create("alice", csvOf(mine))
 	path := "/exports/" + v.UUID.String() + "/logs/"
@@ -374,7 +375,7 @@ func TestLogs(t *testing.T) {
 	rec := w.record("root", "GET", path, nil)
 	require.Equal(t, 200, rec.Code)
 	require.Equal(t, `attachment; filename="logs_export_`+*v.TargetName+`.json"`, rec.Header().Get("Content-Disposition"))
-	require.Equal(t, "{\n    \"n\": 12345678901234567890,\n    \"stdout\": \"\\u00e9\\ud83d\\ude00\",\n    \"task_status\": \"Failure\"\n}", rec.Body.String())
+	require.Equal(t, "{\n    \"task_status\": \"Failure\",\n    \"stdout\": \"\\u00e9\\ud83d\\ude00 <&>\",\n    \"n\": 12345678901234567890,\n    \"stderr\": []\n}", rec.Body.String())
 	w.api.answer("/task_status", reply{drop: true})
 	status, text = w.ask("root", "GET", path, nil)
 	require.Equal(t, 500, status)

@@ -71,6 +71,7 @@ type reader struct {
 	require int     // slot of the resource, -1: none
 	arrays  []int   // slot of the array to explode, by level
 	inner   []int   // slot of the same array inside of its elements, -1: it is not nested
+	answers []int   // slot of the answers inside of its elements, which may hold it too
 	patient *bound  // nil unless the patients of rows are wanted
 	only    *bound  // the questionnaire of a response, nil: of any
 	among   []string
@@ -116,7 +117,8 @@ func (n *node) next(b []byte, i, position int) (child *node, at int, err error) 
 		return nil, at, err
 	}
 	child = n.child(key)
-	if end := i + len(key) + 3; position <= len(n.usual) && n.learned < maxLearned && end <= at && b[end-1] == ':' {
+	// One whose key is written with escapes, or with blanks around it, is not learned.
+	if end := i + len(key) + 3; position <= len(n.usual) && n.learned < maxLearned && end <= at && string(b[end-2:end]) == `":` {
 		n.learned++
 		learned := member{string(b[i:end]), child}
 		if position == len(n.usual) {
@@ -195,8 +197,8 @@ func (n *node) members(b []byte, at, depth int, slots [][]byte) (int, error) {
 		}
 		if child == nil {
 			i, err = jsonscan.Nested(b, at, depth)
-		} else if i, err = child.value(b, at, depth, slots); child.raw >= 0 {
-			slots[child.raw] = b[at:i]
+		} else if i, err = child.value(b, at, depth, slots); child.raw >= 0 && slots[child.raw] == nil {
+			slots[child.raw] = b[at:i] // of members of one name the first counts, here as elsewhere
 		}
 		if err != nil {
 			return i, err
@@ -297,9 +299,9 @@ func newReader(p planned, withPatients bool) *reader {
 		r.columns = append(r.columns, r.bind(c.accessor, len(t.explode)))
 	}
 	for i, key := range t.explode {
-		r.arrays, r.inner = append(r.arrays, r.levels[i].whole(key)), append(r.inner, -1)
+		r.arrays, r.inner, r.answers = append(r.arrays, r.levels[i].whole(key)), append(r.inner, -1), append(r.answers, -1)
 		if key == "item" {
-			r.inner[i] = r.levels[i+1].whole(key)
+			r.inner[i], r.answers[i] = r.levels[i+1].whole(key), r.levels[i+1].whole("answer")
 		}
 	}
 	if t.require != "" {
@@ -358,6 +360,7 @@ func (r *reader) emit(depth int, out *batch) error {
 	return nil
 }
 
+// elements appends the rows of the elements of an array, and of those arrays of the same name that they hold.
 func (r *reader) elements(array []byte, depth int, out *batch) (err error) {
 	scanned := jsonscan.Elements(array, func(element []byte) bool {
 		if c := element[0]; c != '{' && c != '[' {
@@ -365,13 +368,20 @@ func (r *reader) elements(array []byte, depth int, out *batch) (err error) {
 		} else if _, err = r.levels[depth+1].fill(element); err != nil {
 			return false
 		}
-		var nested []byte
-		if at := r.inner[depth]; at >= 0 {
-			nested = r.levels[depth+1].slots[at]
+		if r.inner[depth] < 0 {
+			err = r.emit(depth+1, out)
+			return err == nil
 		}
-		if err = r.emit(depth+1, out); err == nil && nested != nil {
-			err = r.elements(nested, depth, out)
+		inner, answers := r.levels[depth+1].slots[r.inner[depth]], r.levels[depth+1].slots[r.answers[depth]]
+		if err = r.emit(depth+1, out); err == nil {
+			err = r.elements(inner, depth, out)
 		}
+		_ = jsonscan.Elements(answers, func(answer []byte) bool {
+			if err == nil {
+				err = r.elements(itemsOf(answer), depth, out)
+			}
+			return err == nil
+		})
 		return err == nil
 	})
 	if err == nil {

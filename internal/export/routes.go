@@ -55,7 +55,7 @@ type ItemView struct {
 	TargetName       *string      `json:"target_name"`
 }
 
-func itemOf(i Item) any {
+func itemOf(i Item) ItemView {
 	return ItemView{UUID: i.UUID, Owner: identity.DisplayName(i.OwnerID, i.Firstname, i.Lastname, i.OwnerDeleted != nil), OutputFormat: i.OutputFormat,
 		Motivation: i.Motivation, CohortID: i.GroupID, CohortName: i.CohortName, PatientsCount: i.PatientsCount, CreatedAt: web.Datetime(i.CreatedAt),
 		ModifiedAt: web.Datetime(i.ModifiedAt), RequestJobStatus: i.JobStatus, TargetDatalab: i.DatalabName, TargetName: i.TargetName}
@@ -169,22 +169,19 @@ func (r routes) list(c *gin.Context) error {
 	if err := q.Err(); err != nil {
 		return err
 	}
-	page := web.OffsetPage(c)
-	items, total, err := r.service.List(c.Request.Context(), identity.CallerOf(c), f, page)
+	list, err := r.service.List(c.Request.Context(), identity.CallerOf(c), f, web.OffsetPage(c))
 	if err != nil {
 		return err
 	}
-	if len(items) == 0 {
+	if len(list.rows) == 0 {
 		web.Empty(c, http.StatusNoContent)
 		return nil
 	}
-	views := make([]any, len(items))
-	for i, item := range items {
-		if views[i] = itemOf(item); f.WithTables {
-			views[i] = viewOf(item.Export)
-		}
+	if f.WithTables {
+		envelope(c, list, func(i Item) View { return viewOf(i.Export) })
+	} else {
+		envelope(c, list, itemOf)
 	}
-	web.JSON(c, http.StatusOK, web.Envelope(c, page, total, views))
 	return nil
 }
 

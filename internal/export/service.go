@@ -241,7 +241,7 @@ func (s *Service) newExport(owner string, r request) Export {
 	case formatHive:
 		name, location = r.datalab.Name, s.cfg.HivePath
 	}
-	name = fmt.Sprintf("%s_%s%06d", name, now.Format("20060102_150405"), now.Nanosecond()/1000)
+	name = targetName(name, now)
 	e := Export{Base: Base{UUID: s.cfg.NewID(), CreatedAt: now, ModifiedAt: now}, OwnerID: owner, OutputFormat: r.format, Motivation: &r.motivation,
 		Nominative: r.nominative, ShiftDates: r.shiftDates, GroupTables: r.groupTables, TargetName: &name, JobStatus: statusNew}
 	if location != "" {
@@ -251,6 +251,11 @@ func (s *Service) newExport(owner string, r request) Export {
 		e.DatalabID = &r.datalab.UUID
 	}
 	return e
+}
+
+// targetName is what an export's file or database is called (exports.md 5.4).
+func targetName(whose string, now time.Time) string {
+	return fmt.Sprintf("%s_%s%06d", whose, now.Format("20060102_150405"), now.Nanosecond()/1000)
 }
 
 // newTable is the row of a table. Their times differ by a microsecond each: that is how their order is kept.
@@ -269,14 +274,12 @@ func noteFilter(e Export) NewFilter {
 }
 
 // List is one page of the exports that the caller may see: their own, or everybody's for full admins (decision 3).
-func (s *Service) List(ctx context.Context, caller identity.Caller, f Filter, p web.Page) ([]Item, int64, error) {
-	admin, err := s.cfg.Rights.IsFullAdmin(ctx, caller.Username)
+func (s *Service) List(ctx context.Context, caller identity.Caller, f Filter, p web.Page) (listed[Item], error) {
+	only, err := s.ownExports(ctx, caller)
 	if err != nil {
-		return nil, 0, err
+		return listed[Item]{}, err
 	}
-	if !admin {
-		f.OnlyOwner = caller.Username
-	}
+	f.OnlyOwner = only
 	return s.store.List(ctx, f, p)
 }
 
@@ -395,7 +398,7 @@ func (s *Service) Relaunch(ctx context.Context, caller identity.Caller, id uuid.
 		err = s.checkRights(ctx, old.OwnerID, r, sources)
 	}
 	if err == nil {
-		err = s.checkTables(ctx, r, sources)
+		err = s.checkTables(ctx, old.OwnerID, r, sources)
 	}
 	if err != nil {
 		return Export{}, err

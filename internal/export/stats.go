@@ -3,7 +3,6 @@ package export
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 
 	"github.com/gin-gonic/gin"
@@ -76,7 +75,7 @@ const statColumns = "st.*, export.target_name AS target"
 
 var statOrders = map[string]string{"name": "st.name", "type": "st.type", "value": "st.value", "export": "export.target_name"}
 
-func (s *Store) listStats(ctx context.Context, f statFilter, p web.Page) (list []Stat, total int64, err error) {
+func (s *Store) listStats(ctx context.Context, f statFilter, p web.Page) (listed[Stat], error) {
 	q := stats(s.db.Read(ctx), f.onlyOwner)
 	if f.export != nil {
 		q = q.Where("st.export_id = ?", *f.export)
@@ -84,26 +83,13 @@ func (s *Store) listStats(ctx context.Context, f statFilter, p web.Page) (list [
 	if f.kind != "" {
 		q = q.Where("st.type = ?", f.kind)
 	}
-	for column, part := range map[string]string{"st.name": f.name, "export.target_name": f.target} {
-		if part != "" {
-			q = q.Where(database.Contains(column, part))
-		}
+	if f.name != "" {
+		q = q.Where(database.Contains("st.name", f.name))
 	}
-	q = q.Session(&gorm.Session{})
-	if err := q.Count(&total).Error; err != nil {
-		return nil, 0, fmt.Errorf("count figures: %w", err)
+	if f.target != "" {
+		q = q.Where(database.Contains("export.target_name", f.target))
 	}
-	if p.Past(total) {
-		return nil, total, nil
-	}
-	page := q.Select(statColumns)
-	for _, o := range f.order {
-		page = page.Order(database.OrderBy(statOrders[o.Name], o.Desc))
-	}
-	if err := page.Order("st.created_at, st.uuid").Limit(p.Limit).Offset(p.Offset).Find(&list).Error; err != nil {
-		return nil, 0, fmt.Errorf("list figures: %w", err)
-	}
-	return list, total, nil
+	return pageOf[Stat](listing{what: "figures", query: q, columns: statColumns, order: f.order, by: statOrders, last: "st.created_at, st.uuid"}, p)
 }
 
 func (s *Store) oneStat(ctx context.Context, id uuid.UUID, onlyOwner string) (Stat, error) {
@@ -141,16 +127,11 @@ func (r routes) listStats(c *gin.Context) error {
 	if f.onlyOwner, err = r.service.ownExports(ctx, identity.CallerOf(c)); err != nil {
 		return err
 	}
-	page := web.OffsetPage(c)
-	list, total, err := r.service.store.listStats(ctx, f, page)
+	list, err := r.service.store.listStats(ctx, f, web.OffsetPage(c))
 	if err != nil {
 		return err
 	}
-	views := make([]StatView, len(list))
-	for i, one := range list {
-		views[i] = one.view()
-	}
-	web.JSON(c, http.StatusOK, web.Envelope(c, page, total, views))
+	envelope(c, list, Stat.view)
 	return nil
 }
 

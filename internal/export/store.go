@@ -93,26 +93,15 @@ func anyContains(text string, columns ...string) clause.Expression {
 var exportOrders = map[string]string{"created_at": "export.created_at", "modified_at": "export.modified_at", "output_format": "export.output_format",
 	"status": "export.request_job_status", "patients_count": "m.measure", "owner": "u.firstname"}
 
-// List is one page of exports and the number of all that match: two queries, three with tables.
-func (s *Store) List(ctx context.Context, f Filter, p web.Page) (items []Item, total int64, err error) {
-	if err := f.apply(s.db.Read(ctx)).Count(&total).Error; err != nil {
-		return nil, 0, fmt.Errorf("count exports: %w", err)
+// List is one page of exports: two queries, three with tables.
+func (s *Store) List(ctx context.Context, f Filter, p web.Page) (listed[Item], error) {
+	list, err := pageOf[Item](listing{what: "exports", query: f.apply(s.db.Read(ctx)), order: f.Order, by: exportOrders, last: "export.created_at, export.uuid",
+		columns: `export.*, u.firstname, u.lastname, u.delete_datetime AS owner_deleted, c.group_id, c.name AS cohort_name, m.measure AS patients_count,
+		d.name AS datalab_name`}, p)
+	if err == nil && f.WithTables && len(list.rows) > 0 {
+		err = s.attachTables(ctx, list.rows)
 	}
-	if p.Past(total) {
-		return nil, total, nil
-	}
-	q := f.apply(s.db.Read(ctx)).Select(`export.*, u.firstname, u.lastname, u.delete_datetime AS owner_deleted, c.group_id, c.name AS cohort_name,
-		m.measure AS patients_count, d.name AS datalab_name`)
-	for _, o := range f.Order {
-		q = q.Order(database.OrderBy(exportOrders[o.Name], o.Desc))
-	}
-	if err := q.Order("export.created_at, export.uuid").Limit(p.Limit).Offset(p.Offset).Find(&items).Error; err != nil {
-		return nil, 0, fmt.Errorf("list exports: %w", err)
-	}
-	if f.WithTables {
-		err = s.attachTables(ctx, items)
-	}
-	return items, total, err
+	return list, err
 }
 
 func (s *Store) attachTables(ctx context.Context, items []Item) error {
@@ -192,6 +181,7 @@ func cohorts(q *gorm.DB, ids []uuid.UUID) (map[uuid.UUID]cohort, error) {
 // filter is a saved FHIR filter.
 type filter struct {
 	UUID         uuid.UUID
+	OwnerID      string
 	FhirResource string
 	Filter       string
 }

@@ -41,7 +41,7 @@ func (r *bundleReader) read(to Scanner) (more bool, err error) {
 			return false, err
 		}
 		if end {
-			return true, r.check(true)
+			return true, errors.Join(r.check(true), r.nothingMore())
 		}
 		if more, err = r.member(to); err != nil || !more {
 			return more, err
@@ -78,8 +78,11 @@ func (r *bundleReader) member(to Scanner) (more bool, err error) {
 			return false, err
 		}
 		for _, l := range links {
-			if l.Relation == "next" {
-				r.next = l.URL
+			if l.Relation != "next" {
+				continue
+			}
+			if r.next = l.URL; r.next == "" { // not the end: a part must not be taken for the whole
+				return false, malformed("the link to its next page is empty")
 			}
 		}
 	}
@@ -178,6 +181,18 @@ func (r *bundleReader) check(end bool) error {
 		return nil
 	}
 	return malformed("it is not a Bundle")
+}
+
+// nothingMore refuses a page that goes on after the Bundle: what follows may be what was looked for.
+func (r *bundleReader) nothingMore() error {
+	err := r.parse(func([]byte) (int, error) { return 0, nil })
+	switch {
+	case err == nil:
+		return malformed("a page goes on after its end")
+	case errors.Is(err, io.EOF):
+		return nil
+	}
+	return err
 }
 
 // value is the next value, whole.

@@ -39,7 +39,7 @@ func TestSearchFollowsItsPages(t *testing.T) {
 		case "2": // keys in another order, a relative link, no entries
 			_, _ = io.WriteString(w, `{"entry":[],"link":[{"relation":"next","url":"?page=3"}],"meta":{"x":[1]},"resourceType":"Bundle"}`)
 		case "3":
-			_, _ = io.WriteString(w, `{"entry":[{"resource":{"id":"2"}},{"resource":{"id":"3"}}],"resourceType":"Bundle"}`)
+			_, _ = io.WriteString(w, `{"entry":[{"resource":{"id":"2"}},{"resource":{"id":"3"}}],"resourceType":"Bundle"}`+"\r\n ")
 		}
 	})
 	got, err := collect(t.Context(), b.client, Search{Type: "Condition", Group: "88123", Filter: "code=a|b&x=1", Params: []Param{{"_elements", "id"}}, PageSize: 2})
@@ -87,6 +87,8 @@ func TestSearchFailures(t *testing.T) {
 		"no bundle":       {text(`{"resourceType":"OperationOutcome","issue":[]}`), 0, "not a Bundle"},
 		"nameless":        {text(`{"entry":[{"resource":{"id":"1"}}]}`), 1, "not a Bundle"},
 		"half":            {text(`{"resourceType":"Bundle","entry":[{"resource":{"id":"1"}},{"resour`), 1, "before its time"},
+		"two bundles":     {text(`{"resourceType":"Bundle","entry":[{"resource":{"id":"1"}}]} {"resourceType":"Bundle"}`), 1, "goes on after its end"},
+		"next to nowhere": {text(`{"resourceType":"Bundle","link":[{"relation":"next"}]}`), 0, "next page is empty"},
 		"entries no list": {text(`{"resourceType":"Bundle","entry":{}}`), 0, "cannot be read"},
 		"resource a text": {text(`{"resourceType":"Bundle","entry":[{"resource":"x"}]}`), 0, "no object"},
 		"breaks off": {func(w http.ResponseWriter, _ *http.Request) {

@@ -122,7 +122,8 @@ func Next(b []byte, i int, closing byte) (at int, end bool, err error) {
 	return i, false, ErrSyntax
 }
 
-// Key reads the key of a member that begins at i, and where its value begins. The key is as written, without quotes.
+// Key reads the key of a member that begins at i, and where its value begins. The key is without quotes, and decoded where
+// it is written with escapes: only then is it no part of b.
 func Key(b []byte, i int) (key []byte, at int, err error) {
 	if i >= len(b) {
 		return nil, i, ErrIncomplete
@@ -143,8 +144,10 @@ func Key(b []byte, i int) (key []byte, at int, err error) {
 	if err != nil {
 		return nil, end, err
 	}
-	key, i = b[i+1:end-1], Space(b, end)
-	if i >= len(b) {
+	if key = b[i+1 : end-1]; bytes.IndexByte(key, '\\') >= 0 {
+		key = AppendString(nil, b[i:end])
+	}
+	if i = Space(b, end); i >= len(b) {
 		return nil, i, ErrIncomplete
 	}
 	if b[i] != ':' {
@@ -297,7 +300,7 @@ func Skip(b []byte, i int) (end int, err error) {
 	return i, ErrIncomplete
 }
 
-// Members calls f for each member of the object b, in order, until f returns false: its key as written, and its value
+// Members calls f for each member of the object b, in order, until f returns false: its key, see Key, and its value
 // without white space around it. b is known to be well-formed: see Skip. What is no object has no members.
 func Members(b []byte, f func(key, value []byte) bool) error {
 	i := Space(b, 0)
