@@ -2,6 +2,7 @@ package access
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/google/uuid"
@@ -92,6 +93,27 @@ func TestManageable(t *testing.T) {
 		b.get("t", "/accesses/perimeters/manageable/?ordering=nothing").is(400)
 		b.get("full", "/accesses/perimeters/manageable/").is(200, `[{"id":9999,"name":"P9999","source_value":"S9999","parent_id":null,"type":"T",
 			"above_levels_ids":"","inferior_levels_ids":"0,1,2","cohort_id":"9999","cohort_size":null,"full_path":"P9999"}]`)
+	})
+}
+
+// TestQuestionsUnderChildren: the parent of the path has no effect, whatever it is.
+func TestQuestionsUnderChildren(t *testing.T) {
+	each(t, func(t *testing.T, b *bundle) {
+		b.give("t", damI, 0)
+		b.give("t", pseudo, 4)
+		for _, question := range []string{
+			"manageable/", "manageable/?search=P1", "patient-data/rights/", "patient-data/rights/?limit=2", "patient-data/read/?cohort_ids=4&mode=min",
+			"patient-data/read/?cohort_ids=2&mode=min", "patient-data/read/?mode=min", "manageable/?ordering=nothing",
+		} {
+			plain := b.get("t", "/accesses/perimeters/"+question)
+			for _, parent := range []string{"2", "4711", "NORD"} {
+				nested := b.get("t", "/accesses/perimeters/"+parent+"/children/"+question)
+				require.Equal(t, plain.status, nested.status, question)
+				// links to other pages name the page that was asked for
+				require.JSONEq(t, plain.text, strings.ReplaceAll(nested.text, "/perimeters/"+parent+"/children/", "/perimeters/"), question)
+			}
+			b.get("", "/accesses/perimeters/2/children/"+question).is(403)
+		}
 	})
 }
 
