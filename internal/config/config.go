@@ -4,6 +4,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -166,7 +167,7 @@ type Perimeters struct {
 	SourcePassword      Secret   `env:"PERIMETERS_SOURCE_DB_PASSWORD"`
 	SourceHost          string   `env:"PERIMETERS_SOURCE_DB_HOST"`
 	SourcePort          string   `env:"PERIMETERS_SOURCE_DB_PORT" envDefault:"5432"`
-	SourceSchemas       string   `env:"PERIMETERS_SOURCE_DB_SCHEMA" envDefault:"public"`
+	SourceSchemas       string   `env:"PERIMETERS_SOURCE_DB_SCHEMA"` // or PERIMETERS_SOURCE_DB_SCHEMAS, as it was documented; else public
 }
 
 // Exports is exporting, storing and cleaning (system.md 20.6).
@@ -239,6 +240,7 @@ func Load(environ []string) (Config, error) {
 		cfg.Cohort.SizeLimit, err = alias(values, "COHORT_LIMIT", 20000)
 		errs = append(errs, err)
 	}
+	cfg.Perimeters.SourceSchemas = cmp.Or(cfg.Perimeters.SourceSchemas, values["PERIMETERS_SOURCE_DB_SCHEMAS"], "public")
 	cfg.Auth.EmailRegex = orDefault(cfg.Auth.EmailRegex, EmailRegexDefault)
 	cfg.Auth.JWTKey = Secret(strings.ReplaceAll(cfg.Auth.JWTKey.Reveal(), `\n`, "\n"))
 	cfg.Auth.OIDCServers, err = oidcServers(values)
