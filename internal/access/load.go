@@ -57,7 +57,7 @@ func (r *LoadReport) say(format string, args ...any) {
 	r.Lines = append(r.Lines, fmt.Sprintf(format, args...))
 }
 
-// ErrSeveralRoots says that the administrator's access has no place.
+// ErrSeveralRoots says that the tree has not one root, so that the administrator's access has no place.
 var ErrSeveralRoots = errors.New("CSV file configuration error: ensure you have a single root perimeter")
 
 // Load fills an empty installation: perimeters from a file (see ReadPerimeters), the administrator with every right on the
@@ -122,11 +122,10 @@ func putPerimeters(tx *database.Tx, rows []Perimeter, now time.Time) error {
 	for i := range rows {
 		rows[i].Stamps = stampsAt(now)
 	}
-	overwrite := clause.OnConflict{Columns: []clause.Column{{Name: "id"}}, DoUpdates: clause.AssignmentColumns(columns)}
-	if err := tx.Clauses(overwrite).CreateInBatches(rows, 500).Error; err != nil {
-		return fmt.Errorf("write perimeters: %w", err)
+	if err := touchTree(tx); err != nil {
+		return err
 	}
-	return touchTree(tx)
+	return writePerimeters(tx, rows, clause.OnConflict{DoUpdates: clause.AssignmentColumns(columns)})
 }
 
 // seedUser creates an account and its profile.
@@ -251,10 +250,13 @@ func (s *Service) ReloadPerimeters(ctx context.Context, file io.Reader) (int, er
 		for i, row := range rows {
 			ids[i] = row.ID
 		}
+		if err := putPerimeters(tx, rows, now); err != nil {
+			return err
+		}
 		gone := tx.Model(&Perimeter{}).Where("delete_datetime IS NULL AND id NOT IN (" + joinIDs(ids) + ")")
 		if err := gone.Update("delete_datetime", now).Error; err != nil {
 			return fmt.Errorf("delete the other perimeters: %w", err)
 		}
-		return putPerimeters(tx, rows, now)
+		return nil
 	})
 }

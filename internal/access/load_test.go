@@ -70,6 +70,7 @@ func TestLoad(t *testing.T) {
 		require.NoError(t, err)
 		require.Empty(t, *root.AboveLevelsIDs)
 		require.Nil(t, root.ParentID)
+		require.EqualValues(t, 5, b.nextPerimeter(), "the id of a row that leaves it to the table")
 
 		again, err := b.Load(t.Context(), strings.NewReader("rubbish that nobody reads"), initialData())
 		require.NoError(t, err)
@@ -84,6 +85,19 @@ func TestLoad(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, want, b.counted())
 	})
+}
+
+// nextPerimeter is the id that the table gives to a row without one; the row is not kept.
+func (b *bundle) nextPerimeter() (id int64) {
+	b.t.Helper()
+	err := b.db.Update(b.t.Context(), func(tx *database.Tx) error {
+		if err := tx.Raw("INSERT INTO accesses_perimeter (local_id) VALUES ('of the table') RETURNING id").Scan(&id).Error; err != nil {
+			return err
+		}
+		return errBroken
+	})
+	require.ErrorIs(b.t, err, errBroken)
+	return id
 }
 
 func TestLoadIntoAnInstallationAtWork(t *testing.T) {
@@ -138,10 +152,12 @@ func TestLoadLeavesNothingBehind(t *testing.T) {
 			"BadQuote":      {row("2;\"B\"B;B;t;s;2;2;1;2;1;"), "line 3"},
 			"SameID":        {row("1;B;B;t;s;2;2;1;2;1;"), "line 3: id 1 is that of line 2"},
 			"SameLocalID":   {row("2;B;B;t;s;1;2;1;2;1;"), `line 3: local_id "1" is that of line 2`},
-			"UnknownParent": {row("2;B;B;t;s;2;2;77;2;1;"), "line 3: parent_id 77 is not in the file"},
-			"Cycle":         {row("2;B;B;t;s;2;2;2;2;1;"), "perimeter 2 is its own ancestor"},
+			"UnknownParent": {row("2;B;B;t;s;2;2;77;2;1;"), "read perimeters: line 3: parent_id 77 is not in the file"},
+			"Cycle":         {row("2;B;B;t;s;2;2;2;2;1;"), "line 3: perimeter 2 is its own ancestor"},
+			"LongCycle":     {row("2;B;B;t;s;2;2;3;2;1;\n3;C;C;t;s;3;3;2;2;1;"), "line 3: perimeter 2 is its own ancestor; line 4: perimeter 3 is its own ancestor"},
+			"NoRoot":        {sampleHeader + "2;B;B;t;s;2;2;2;2;1;\n", "line 2: perimeter 2 is its own ancestor"},
 			"NotUTF8":       {row("2;B\xff;B;t;s;2;2;1;2;1;"), "line 3: name is not UTF-8 text"},
-			"SeveralRoots":  {row("2;B;B;t;s;2;2;;2;1;"), "ensure you have a single root perimeter"},
+			"SeveralRoots":  {row("2;B;B;t;s;2;2;;2;1;"), "CSV file configuration error: ensure you have a single root perimeter: lines 2, 3 have no parent_id"},
 		} {
 			_, err := b.Load(t.Context(), strings.NewReader(test.file), initialData())
 			require.ErrorContains(t, err, test.message, name)

@@ -70,7 +70,7 @@ func (s *Service) reconcile(tx *database.Tx, wanted []Perimeter, withCohorts boo
 		}
 		now[p.ID] = next
 	}
-	if err := writePerimeters(tx, writes); err != nil {
+	if err := writePerimeters(tx, writes, clause.OnConflict{UpdateAll: true}); err != nil {
 		return nil, nil, err
 	}
 	return now, before, s.removeOthers(tx, now, existing, moment, report)
@@ -104,16 +104,16 @@ func equalPtr[T comparable](a, b *T) bool {
 	return *a == *b
 }
 
-// writePerimeters inserts rows or overwrites those of the same id, as they are.
-func writePerimeters(tx *database.Tx, rows []Perimeter) error {
+// writePerimeters inserts rows; conflict says what becomes of those of the same id.
+func writePerimeters(tx *database.Tx, rows []Perimeter, conflict clause.OnConflict) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	overwrite := clause.OnConflict{Columns: []clause.Column{{Name: "id"}}, UpdateAll: true}
-	if err := tx.Clauses(overwrite).CreateInBatches(rows, 500).Error; err != nil {
+	conflict.Columns = []clause.Column{{Name: "id"}}
+	if err := tx.Clauses(conflict).CreateInBatches(rows, 500).Error; err != nil {
 		return fmt.Errorf("write perimeters: %w", err)
 	}
-	return nil
+	return database.AdvanceSequence(tx.DB, Perimeter{}.TableName())
 }
 
 // removeOthers soft-deletes the perimeters that are not kept, keeping the first moment of those that already were, and ends

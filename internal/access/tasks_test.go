@@ -152,6 +152,7 @@ func TestSyncFromFHIR(t *testing.T) {
 		require.ElementsMatch(t, []string{"+ 4 Four", "+ 5 Five", "+ 6 Six", "+ 7 Seven", "+ 8 Eight", "~ 9999 Top", "~ 2 Two", "~ 3 Three", "- 0 old 0", "- 1 old 1"}, report.Differences)
 		report.Differences = nil
 		require.Equal(t, SyncReport{Created: 5, Updated: 3, Removed: 2, ClosedAccesses: 2}, report)
+		require.EqualValues(t, 10000, b.nextPerimeter(), "after the last of the source")
 		require.Equal(t, []string{"Organization?active=true"}, b.source.asked)
 		require.ElementsMatch(t, []VirtualCohort{
 			{4, []string{"8"}, ""}, {5, []string{}, ""}, {6, []string{}, ""}, {7, []string{}, ""}, {8, []string{}, ""},
