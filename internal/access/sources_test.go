@@ -15,8 +15,10 @@ import (
 )
 
 // practitioner and role are entries of the directory's answer.
-func practitioner(username string) string {
-	return fmt.Sprintf(`{"resourceType":"Practitioner","id":"p-%[1]s","active":true,"identifier":[{"value":%[1]q}]}`, username)
+func practitioner(username string) string { return staff(username, `"active":true,`) }
+
+func staff(username, active string) string {
+	return fmt.Sprintf(`{"resourceType":"Practitioner","id":"p-%[1]s",%[2]s"identifier":[{"value":%[1]q}]}`, username, active)
 }
 
 func practitionerOf(username, id string, active bool, organization, code, period string) string {
@@ -55,8 +57,10 @@ func TestSyncOrbis(t *testing.T) {
 			practitionerOf("doctor", "r2", true, "4", "0_PLOMBIER", until(10*day)),
 			practitionerOf("doctor", "r3", true, "4711", "0_SAGEFEMME", until(10*day)),
 			practitionerOf("stranger", "r4", true, "4", "0_MEDECIN", until(10*day)),
-			practitionerOf("doctor", "r5", true, "4", "0_MEDECIN", `{"start":"soon"}`), `"rubbish"`)
-		require.Equal(t, OrbisReport{At: b.now, MissingPerimeters: []string{"4711"}, OrbisAccesses: 4, NewAccesses: 1, Unreadable: 3}, report)
+			practitionerOf("doctor", "r5", true, "4", "0_MEDECIN", `{"start":"soon"}`), `"rubbish"`,
+			`{"resourceType":"PractitionerRole","id":"r6","practitioner":{"reference":"p-doctor"},"code":[{"coding":[{"code":"0_MEDECIN"}]}]}`)
+		require.Equal(t, OrbisReport{At: b.now, MissingPerimeters: []string{"4711"}, OrbisAccesses: 5, NewAccesses: 1, Unreadable: 4,
+			Differences: []string{"+ access r1: doctor on perimeter 4"}}, report)
 		require.Equal(t, report, b.mailbox.reports[1])
 		list := all()
 		require.Len(t, list, 1)
@@ -102,6 +106,70 @@ func TestSyncOrbis(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, []string{"Practitioner?_revinclude=PractitionerRole%3Apractitioner&identifier=doctor"}, b.source.asked)
 		require.Equal(t, "doctor", b.mailbox.reports[len(b.mailbox.reports)-1].Username)
+	})
+}
+
+// TestPractitionerPass: cases 76 and 77, and who comes back.
+func TestPractitionerPass(t *testing.T) {
+	each(t, func(t *testing.T, b *bundle) {
+		b.role(nomi)
+		b.must(func(tx *database.Tx) error {
+			_, err := b.ensureRole(tx, RoleSeed{careTeamRole, nomi})
+			return err
+		})
+		b.give("doctor", pseudo, 5) // by hand, in a profile of its own
+		const active, inactive, silent = `"active":true,`, `"active":false,`, ""
+		until := fmt.Sprintf(`{"end":%q}`, b.now.AddDate(0, 0, 10).Format(time.RFC3339Nano))
+		role := practitionerOf("doctor", "r1", true, "4", "0_MEDECIN", until)
+		sync := func(service *Service, resources ...string) []string {
+			t.Helper()
+			b.source.resources = resources
+			report, err := service.SyncOrbis(t.Context(), "")
+			require.NoError(t, err)
+			return report.Differences
+		}
+		profiles := func(who string) (active []bool) {
+			t.Helper()
+			err := b.db.Read(t.Context()).Model(&Profile{}).Where("user_id = ? AND source = ?", who, SourceOrbis).Order("id").Pluck("is_active", &active).Error
+			require.NoError(t, err)
+			return active
+		}
+		places := func() (ids []int64) {
+			t.Helper()
+			for _, a := range read[[]shown](b.get("doctor", "/accesses/accesses/my-accesses/").is(200)) {
+				ids = append(ids, *a.PerimeterID)
+			}
+			return ids
+		}
+		require.Empty(t, sync(b.Service, staff("doctor", silent), staff("stranger", active)), "strangers are no users, and who knows about the doctor")
+		require.Empty(t, profiles("doctor"))
+		require.Equal(t, []string{"+ profile of doctor"}, sync(b.Dry(), staff("doctor", active)))
+		require.Empty(t, profiles("doctor"), "a dry run changes nothing")
+		require.Equal(t, []string{"+ profile of doctor"}, sync(b.Service, staff("doctor", active)))
+		require.Equal(t, []bool{true}, profiles("doctor"))
+		require.Equal(t, []string{"+ access r1: doctor on perimeter 4"}, sync(b.Service, staff("doctor", active), role))
+		require.Empty(t, sync(b.Service, staff("doctor", active), role))
+		require.Equal(t, []int64{5, 4}, places())
+
+		reports := len(b.mailbox.reports)
+		require.Empty(t, sync(b.Service, staff("doctor", silent), role))
+		require.Empty(t, sync(b.Service, staff("doctor", inactive), staff("doctor", active), role), "one of the two works")
+		require.Equal(t, []string{"- profile of doctor, with 1 accesses"}, sync(b.Dry(), staff("doctor", inactive), role))
+		require.Equal(t, []int64{5, 4}, places())
+		require.Equal(t, []string{"- profile of doctor, with 1 accesses"}, sync(b.Service, role, staff("doctor", inactive)), "whatever the role says")
+		require.Equal(t, []bool{false}, profiles("doctor"))
+		require.Equal(t, []int64{5}, places(), "what was given by hand is left")
+		require.Empty(t, sync(b.Service, staff("doctor", inactive), role))
+		require.Len(t, b.mailbox.reports, reports+5, "one for each run")
+
+		require.Equal(t, []string{"~ profile of doctor: active again", "~ access r1"}, sync(b.Service, staff("doctor", active), role))
+		require.Equal(t, []bool{true}, profiles("doctor"))
+		require.Equal(t, []int64{5, 4}, places())
+		b.must(func(tx *database.Tx) error {
+			return tx.Exec("UPDATE accesses_profile SET is_active = false WHERE source = 'ORBIS'").Error
+		})
+		require.Empty(t, sync(b.Service, staff("doctor", active), role))
+		require.Equal(t, []bool{false}, profiles("doctor"), "somebody else has made it inactive")
 	})
 }
 
