@@ -79,7 +79,7 @@ func (s *Service) SyncFromFHIR(ctx context.Context) (report SyncReport, err erro
 	warnings := report.Warnings
 	err = s.write(ctx, func(tx *database.Tx) error {
 		report = SyncReport{Warnings: warnings}
-		now, _, err := s.reconcile(tx, rows, false, &report)
+		now, _, err := s.reconcile(tx, rows, source{}, &report)
 		if err != nil {
 			return err
 		}

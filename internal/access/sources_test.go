@@ -262,6 +262,21 @@ func TestSyncFromCareSites(t *testing.T) {
 		report, err = b.SyncFromCareSites(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, SyncReport{}, report, "the same again, in whatever order")
+		for i, c := range b.source.sites {
+			switch c.ID {
+			case 4: // out of the tree, with 9 and 10 below it
+				b.source.sites[i].ParentID = new(int64(4711))
+			case 8:
+				b.source.sites[i].ID = 88
+			}
+		}
+		report, err = b.SyncFromCareSites(t.Context())
+		require.NoError(t, err)
+		require.ElementsMatch(t, []string{"+ 88 name8", "~ 3 name3", "~ 1 name1", "- 8 name8"}, report.Differences)
+		require.Equal(t, []string{
+			"care site 4 is not under the root: it is passed over", "care site 9 is not under the root: it is left as it is",
+			"care site 10 is not under the root: it is passed over",
+		}, report.Warnings)
 		b.source.sites = b.source.sites[:0]
 		_, err = b.SyncFromCareSites(t.Context())
 		require.ErrorIs(t, err, ErrNoRootSite)
@@ -279,16 +294,21 @@ func TestGrowSitesChoosesTheSameEveryTime(t *testing.T) {
 	list := []CareSite{
 		{ID: 1, CohortID: "1"}, {ID: 2, ParentID: parent(1), CohortID: "2"}, {ID: 3, ParentID: parent(1), CohortID: "3"},
 		{ID: 4, ParentID: parent(3), CohortID: "4"}, {ID: 4, ParentID: parent(2), CohortID: "10"}, {ID: 4, ParentID: parent(2), CohortID: "9"},
+		{ID: 4, ParentID: parent(0), CohortID: "9"}, // a parent that is no site
 		{ID: 8, ParentID: parent(9), CohortID: "8"}, {ID: 9, ParentID: parent(8), CohortID: "9"},
 	}
 	for range 20 {
 		rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
-		root, warnings := s.growSites(list)
+		root, selected, warnings := s.growSites(list)
 		rows := flatten(root, nil)
 		require.Len(t, rows, 4)
 		require.Equal(t, []int64{1, 2, 4, 3}, []int64{rows[0].ID, rows[1].ID, rows[2].ID, rows[3].ID})
 		require.Equal(t, "9", *rows[2].CohortID)
-		require.Len(t, warnings, 2)
+		require.Len(t, selected, 6)
+		require.Equal(t, []string{
+			"care site 4 has several parents or virtual cohorts", "care site 4 has several parents or virtual cohorts",
+			"care site 8 is not under the root: it is passed over", "care site 9 is not under the root: it is left as it is",
+		}, warnings)
 	}
 }
 

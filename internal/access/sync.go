@@ -34,10 +34,18 @@ func (r SyncReport) String() string {
 	return strings.Join(lines, "\n")
 }
 
+// source is what reconcile has to know of where perimeters come from.
+type source struct {
+	// cohorts: it gives the virtual cohorts as well.
+	cohorts bool
+	// alsoNames are perimeters that it names without a place in the tree: they are neither changed nor deleted.
+	alsoNames map[int64]bool
+}
+
 // reconcile makes the perimeters those of a source, within a transaction (accesses.md 18.4, 19): it inserts, updates what
-// differs (reviving what was deleted), soft-deletes what the source does not name, and ends the accesses on that. The rows'
-// virtual cohorts are the source's only withCohorts. It returns the rows as they are now, and as they were.
-func (s *Service) reconcile(tx *database.Tx, wanted []Perimeter, withCohorts bool, report *SyncReport) (now, before map[int64]Perimeter, err error) {
+// differs (reviving what was deleted), soft-deletes what the source does not name, and ends the accesses on that. It returns
+// the rows as they are now, and as they were.
+func (s *Service) reconcile(tx *database.Tx, wanted []Perimeter, from source, report *SyncReport) (now, before map[int64]Perimeter, err error) {
 	if err := touchTree(tx); err != nil { // first: it holds back callbacks and other synchronisations until the commit
 		return nil, nil, err
 	}
@@ -53,7 +61,7 @@ func (s *Service) reconcile(tx *database.Tx, wanted []Perimeter, withCohorts boo
 	var writes []Perimeter
 	for _, p := range wanted {
 		old, known := before[p.ID]
-		next, differs := renewed(old, p, withCohorts)
+		next, differs := renewed(old, p, from.cohorts)
 		switch {
 		case !known:
 			next = p
@@ -73,7 +81,11 @@ func (s *Service) reconcile(tx *database.Tx, wanted []Perimeter, withCohorts boo
 	if err := writePerimeters(tx, writes, clause.OnConflict{UpdateAll: true}); err != nil {
 		return nil, nil, err
 	}
-	return now, before, s.removeOthers(tx, now, existing, moment, report)
+	gone := slices.DeleteFunc(existing, func(p Perimeter) bool {
+		_, stays := now[p.ID]
+		return stays || from.alsoNames[p.ID]
+	})
+	return now, before, s.remove(tx, gone, moment, report)
 }
 
 // renewed is a known perimeter with what the source says of it, and whether that changes anything.
@@ -116,14 +128,11 @@ func writePerimeters(tx *database.Tx, rows []Perimeter, conflict clause.OnConfli
 	return database.AdvanceSequence(tx.DB, Perimeter{}.TableName())
 }
 
-// removeOthers soft-deletes the perimeters that are not kept, keeping the first moment of those that already were, and ends
-// the accesses in force on all of them, or on no perimeter at all (accesses.md 18.6).
-func (s *Service) removeOthers(tx *database.Tx, kept map[int64]Perimeter, existing []Perimeter, now time.Time, report *SyncReport) error {
+// remove soft-deletes perimeters, keeping the first moment of those that already were, and ends the accesses in force on all
+// of them, or on no perimeter at all (accesses.md 18.6).
+func (s *Service) remove(tx *database.Tx, perimeters []Perimeter, now time.Time, report *SyncReport) error {
 	var live, gone []int64
-	for _, p := range existing {
-		if _, stays := kept[p.ID]; stays {
-			continue
-		}
+	for _, p := range perimeters {
 		gone = append(gone, p.ID)
 		if p.Live() {
 			live = append(live, p.ID)
