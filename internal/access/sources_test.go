@@ -361,7 +361,7 @@ func TestOMOP(t *testing.T) {
 		}
 		return nil
 	}))
-	source, err := NewOMOP(OMOPConfig{URL: url, SearchPath: schema, Schema: schema, RootID: 1, Types: []string{"CHU", "L'Hôpital"}})
+	source, err := NewOMOP(OMOPConfig{URL: url, Schemas: schema, RootID: 1, Types: []string{"CHU", "L'Hôpital"}})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, source.Close()) })
 	sites, err := source.CareSites(t.Context())
@@ -372,12 +372,20 @@ func TestOMOP(t *testing.T) {
 	}, sites)
 	_, err = source.db.ExecContext(t.Context(), "DELETE FROM "+schema+".list")
 	require.ErrorContains(t, err, "read-only")
-	for _, cfg := range []OMOPConfig{{URL: url, Schema: "x; DROP"}, {URL: url, SearchPath: "a,b c"}, {URL: "postgres://a:secret@[:x"}} {
+	for schemas, path := range map[string]string{"": "omop,public", "public": "omop,public", "a, b": "a, b,omop", "omop": "omop,omop"} {
+		o, err := NewOMOP(OMOPConfig{URL: url, Schemas: schemas})
+		require.NoError(t, err)
+		var got string
+		require.NoError(t, o.db.QueryRowContext(t.Context(), "SHOW search_path").Scan(&got))
+		require.Equal(t, path, got)
+		require.NoError(t, o.Close())
+	}
+	for _, cfg := range []OMOPConfig{{URL: url, Schemas: "x; DROP"}, {URL: url, Schemas: "a,b c"}, {URL: "postgres://a:secret@[:x"}} {
 		_, err := NewOMOP(cfg)
 		require.Error(t, err)
 		require.NotContains(t, err.Error(), "secret")
 	}
-	empty, err := NewOMOP(OMOPConfig{URL: url, SearchPath: "public"})
+	empty, err := NewOMOP(OMOPConfig{URL: url, Schemas: "public"})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, empty.Close()) })
 	_, err = empty.CareSites(t.Context())
