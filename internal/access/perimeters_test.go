@@ -13,6 +13,9 @@ import (
 
 func TestPerimeters(t *testing.T) {
 	each(t, func(t *testing.T, b *bundle) {
+		b.must(func(tx *database.Tx) error {
+			return tx.Exec("UPDATE accesses_perimeter SET cohort_id = NULL WHERE id = 7").Error
+		})
 		list := func(query string) []int64 {
 			t.Helper()
 			return read[page](b.get("nora", "/accesses/perimeters/?"+query).is(200)).ids()
@@ -34,6 +37,7 @@ func TestPerimeters(t *testing.T) {
 		require.Equal(t, []int64{1, 10, 11, 12, 13, 14}, list("search=p1+t"))
 		require.Empty(t, list("search=%25"))
 		require.Len(t, list("type_source_value=&search="), 16)
+		require.Equal(t, []int64{3}, list("cohort_id=3,"), "a virtual cohort that is missing is not an empty one")
 		require.Equal(t, []int64{aphp, 9, 8}, list("ordering=-care_site_name,care_site_source_value&limit=3"))
 		b.get("nora", "/accesses/perimeters/?ordering=level").is(400)
 		b.get("nora", "/accesses/perimeters/?parent_id=0,x").is(400)
