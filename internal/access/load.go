@@ -220,21 +220,28 @@ func (s *Service) ensureRole(tx *database.Tx, seed RoleSeed) (Role, error) {
 // not come back by itself.
 func (s *Service) ensureAccess(tx *database.Tx, p Profile, r Role, perimeter int64, from, until time.Time) (given bool, err error) {
 	var had int64
-	err = tx.Model(&Access{}).Where("profile_id = ? AND role_id = ? AND perimeter_id = ?", p.ID, r.ID, perimeter).Count(&had).Error
-	if err != nil {
+	if err := accessesAs(tx.DB, p, r, perimeter).Count(&had).Error; err != nil {
 		return false, fmt.Errorf("look for an access: %w", err)
 	}
 	if had > 0 {
 		return false, nil
 	}
+	return true, s.giveAccess(tx, p, r, perimeter, from, until)
+}
+
+func accessesAs(g *gorm.DB, p Profile, r Role, perimeter int64) *gorm.DB {
+	return g.Model(&Access{}).Where("profile_id = ? AND role_id = ? AND perimeter_id = ?", p.ID, r.ID, perimeter)
+}
+
+func (s *Service) giveAccess(tx *database.Tx, p Profile, r Role, perimeter int64, from, until time.Time) error {
 	row := Access{
 		Stamps: stampsAt(s.clock.Now()), Source: new(SourceManual), ProfileID: &p.ID, RoleID: &r.ID, PerimeterID: &perimeter,
 		StartDatetime: &from, EndDatetime: &until,
 	}
 	if err := tx.Create(&row).Error; err != nil {
-		return false, fmt.Errorf("create access: %w", err)
+		return fmt.Errorf("create access: %w", err)
 	}
-	return true, nil
+	return nil
 }
 
 // ReloadPerimeters makes the perimeters exactly what a file says: each with all its columns and not deleted, all others

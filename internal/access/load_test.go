@@ -205,6 +205,17 @@ func TestDevelopersAccounts(t *testing.T) {
 			require.True(t, full)
 		}
 		require.Equal(t, map[string]int64{"accesses_perimeter": 17, "accesses_role": 1, "accesses_profile": 1, "accesses_access": 1, "user": 1}, b.counted())
+		b.must(func(tx *database.Tx) error {
+			if err := tx.Exec("UPDATE accesses_role SET right_full_admin = false").Error; err != nil {
+				return err
+			}
+			return tx.Exec("UPDATE accesses_access SET end_datetime = ?", b.now.AddDate(0, 0, -1)).Error
+		})
+		require.NoError(t, b.CreateAdmin(t.Context(), "420123456", "TEST"))
+		full, err := b.IsFullAdmin(t.Context(), "420123456")
+		require.NoError(t, err)
+		require.True(t, full, "every right again")
+		require.EqualValues(t, 1, b.counted()["accesses_role"])
 		role := b.role(nomi)
 		names, err := b.GenerateUsers(t.Context(), 3, 4, role)
 		require.NoError(t, err)
