@@ -272,9 +272,9 @@ func TestSyncFromCareSites(t *testing.T) {
 		}
 		report, err = b.SyncFromCareSites(t.Context())
 		require.NoError(t, err)
-		require.ElementsMatch(t, []string{"+ 88 name8", "~ 3 name3", "~ 1 name1", "- 8 name8"}, report.Differences)
+		require.ElementsMatch(t, []string{"+ 88 name8", "~ 3 name3: inferior_levels_ids", "~ 1 name1: inferior_levels_ids", "- 8 name8"}, report.Differences)
 		require.Equal(t, []string{
-			"care site 4 is not under the root: it is passed over", "care site 9 is not under the root: it is left as it is",
+			"care site 4 is not under the root: it is passed over", "care site 9 is not under the root: it is passed over",
 			"care site 10 is not under the root: it is passed over",
 		}, report.Warnings)
 		b.source.sites = b.source.sites[:0]
@@ -307,7 +307,7 @@ func TestGrowSitesChoosesTheSameEveryTime(t *testing.T) {
 		require.Len(t, selected, 6)
 		require.Equal(t, []string{
 			"care site 4 has several parents or virtual cohorts", "care site 4 has several parents or virtual cohorts",
-			"care site 8 is not under the root: it is passed over", "care site 9 is not under the root: it is left as it is",
+			"care site 8 is not under the root: it is passed over", "care site 9 is not under the root: it is passed over",
 		}, warnings)
 	}
 }

@@ -15,14 +15,18 @@ import (
 type SyncReport struct {
 	Created, Updated, Removed int
 	ClosedAccesses            int64
-	// Differences tell each perimeter that is added (+), changed (~) or removed (-).
+	// Differences tell each perimeter that is added (+), changed (~, with the names of the columns) or removed (-).
 	Differences []string
 	// Warnings are sentences about what was odd in the source.
 	Warnings []string
 }
 
-func (r *SyncReport) differs(sign string, p Perimeter) {
-	r.Differences = append(r.Differences, fmt.Sprintf("%s %d %s", sign, p.ID, deref(p.Name)))
+func (r *SyncReport) differs(sign string, p Perimeter, columns ...string) {
+	line := fmt.Sprintf("%s %d %s", sign, p.ID, deref(p.Name))
+	if len(columns) > 0 {
+		line += ": " + strings.Join(columns, ", ")
+	}
+	r.Differences = append(r.Differences, line)
 }
 
 // String tells an operator what was done, or would be.
@@ -61,7 +65,8 @@ func (s *Service) reconcile(tx *database.Tx, wanted []Perimeter, from source, re
 	var writes []Perimeter
 	for _, p := range wanted {
 		old, known := before[p.ID]
-		next, differs := renewed(old, p, from.cohorts)
+		next := renewed(old, p, from.cohorts)
+		changed := changes(old, next)
 		switch {
 		case !known:
 			next = p
@@ -70,10 +75,10 @@ func (s *Service) reconcile(tx *database.Tx, wanted []Perimeter, from source, re
 			report.Created++
 			report.differs("+", next)
 			writes = append(writes, next)
-		case differs:
+		case len(changed) > 0:
 			next.UpdateDatetime = &moment
 			report.Updated++
-			report.differs("~", next)
+			report.differs("~", next, changed...)
 			writes = append(writes, next)
 		}
 		now[p.ID] = next
@@ -88,9 +93,9 @@ func (s *Service) reconcile(tx *database.Tx, wanted []Perimeter, from source, re
 	return now, before, s.remove(tx, gone, moment, report)
 }
 
-// renewed is a known perimeter with what the source says of it, and whether that changes anything.
-func renewed(old, p Perimeter, withCohorts bool) (next Perimeter, differs bool) {
-	next = old
+// renewed is a known perimeter with what the source says of it.
+func renewed(old, p Perimeter, withCohorts bool) Perimeter {
+	next := old
 	next.DeleteDatetime = nil
 	next.Name, next.ShortName, next.SourceValue, next.TypeSourceValue = p.Name, p.ShortName, p.SourceValue, p.TypeSourceValue
 	next.ParentID, next.Level, next.FullPath = p.ParentID, p.Level, p.FullPath
@@ -98,15 +103,29 @@ func renewed(old, p Perimeter, withCohorts bool) (next Perimeter, differs bool) 
 	if withCohorts {
 		next.CohortID, next.CohortSize = p.CohortID, p.CohortSize
 	}
-	equal := old.DeleteDatetime == nil && equalPtr(old.ParentID, next.ParentID) && equalPtr(old.Level, next.Level)
-	for _, pair := range [][2]*string{
-		{old.Name, next.Name}, {old.ShortName, next.ShortName}, {old.SourceValue, next.SourceValue},
-		{old.TypeSourceValue, next.TypeSourceValue}, {old.FullPath, next.FullPath}, {old.AboveLevelsIDs, next.AboveLevelsIDs},
-		{old.InferiorLevelsIDs, next.InferiorLevelsIDs}, {old.CohortID, next.CohortID}, {old.CohortSize, next.CohortSize},
-	} {
-		equal = equal && equalPtr(pair[0], pair[1])
+	return next
+}
+
+// changes are the columns in which a perimeter differs from what it was.
+func changes(old, next Perimeter) (columns []string) {
+	note := func(column string, same bool) {
+		if !same {
+			columns = append(columns, column)
+		}
 	}
-	return next, !equal
+	note("delete_datetime", old.Live())
+	note("parent_id", equalPtr(old.ParentID, next.ParentID))
+	note("level", equalPtr(old.Level, next.Level))
+	note("name", equalPtr(old.Name, next.Name))
+	note("short_name", equalPtr(old.ShortName, next.ShortName))
+	note("source_value", equalPtr(old.SourceValue, next.SourceValue))
+	note("type_source_value", equalPtr(old.TypeSourceValue, next.TypeSourceValue))
+	note("full_path", equalPtr(old.FullPath, next.FullPath))
+	note("above_levels_ids", equalPtr(old.AboveLevelsIDs, next.AboveLevelsIDs))
+	note("inferior_levels_ids", equalPtr(old.InferiorLevelsIDs, next.InferiorLevelsIDs))
+	note("cohort_id", equalPtr(old.CohortID, next.CohortID))
+	note("cohort_size", equalPtr(old.CohortSize, next.CohortSize))
+	return columns
 }
 
 func equalPtr[T comparable](a, b *T) bool {
