@@ -98,7 +98,9 @@ func (v virtualCohorts) launch(ctx context.Context, claim engine.Claim) error {
 	if id, err := strconv.ParseInt(c.ExistingCohortID, 10, 64); err == nil {
 		q.ExistingCohortID = &id
 	}
-	q.Auth.Authorization = "Bearer " + v.app.cfg.Cohort.FHIRAccessToken.Reveal()
+	if q.Auth.Authorization, err = fhir.StaticToken(v.app.cfg.Cohort.FHIRAccessToken.Reveal()).Authorization(ctx); err != nil {
+		return err
+	}
 	translated, err := v.parts.translator.Translate(ctx, q)
 	var hopeless *queryexec.QueryError
 	if errors.As(err, &hopeless) {
