@@ -192,9 +192,19 @@ func checkTree(rows []Perimeter, lines map[int64]int) error {
 	}
 	switch {
 	case len(mistakes) > 0:
-		return fmt.Errorf("read perimeters: %s", strings.Join(mistakes, "; "))
+		return fmt.Errorf("read perimeters: %s", someOf(mistakes, "; "))
 	case len(roots) > 1:
-		return fmt.Errorf("read perimeters: %w: lines %s have no parent_id", ErrSeveralRoots, strings.Join(roots, ", "))
+		return fmt.Errorf("read perimeters: %w: lines %s have no parent_id", ErrSeveralRoots, someOf(roots, ", "))
 	}
 	return nil
+}
+
+// maxTold is how many mistakes are told: a wrong column makes one of every line.
+const maxTold = 20
+
+func someOf(list []string, separator string) string {
+	if more := len(list) - maxTold; more > 0 {
+		list = append(slices.Clone(list[:maxTold]), fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(list, separator)
 }

@@ -131,6 +131,15 @@ func TestLoadAtTheSameTime(t *testing.T) {
 	})
 }
 
+// forest are rows without a parent, with the ids from 100 on.
+func forest(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "%[1]d;A;A;t;s;%[1]d;1;;1;;\n", 100+i)
+	}
+	return b.String()
+}
+
 func TestLoadLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	databasetest.Each(t, func(t *testing.T, db *database.DB) {
@@ -157,6 +166,8 @@ func TestLoadLeavesNothingBehind(t *testing.T) {
 			"LongCycle":     {row("2;B;B;t;s;2;2;3;2;1;\n3;C;C;t;s;3;3;2;2;1;"), "line 3: perimeter 2 is its own ancestor; line 4: perimeter 3 is its own ancestor"},
 			"NoRoot":        {sampleHeader + "2;B;B;t;s;2;2;2;2;1;\n", "line 2: perimeter 2 is its own ancestor"},
 			"NotUTF8":       {row("2;B\xff;B;t;s;2;2;1;2;1;"), "line 3: name is not UTF-8 text"},
+			"Forest":        {sampleHeader + forest(30), ": lines 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, and 10 more have no parent_id"},
+			"ManyOrphans":   {row(strings.TrimSuffix(strings.ReplaceAll(forest(30), ";;1;;", ";77;1;;"), "\n")), "line 22: parent_id 77 is not in the file; and 10 more"},
 			"SeveralRoots":  {row("2;B;B;t;s;2;2;;2;1;"), "CSV file configuration error: ensure you have a single root perimeter: lines 2, 3 have no parent_id"},
 		} {
 			_, err := b.Load(t.Context(), strings.NewReader(test.file), initialData())
