@@ -158,6 +158,9 @@ func (p Problem) String() string { return fmt.Sprintf("perimeter %d %s", p.Perim
 // Problems are the rows that make no tree.
 func (t *Tree) Problems() []Problem { return t.problems }
 
+// Len is the number of perimeters, soft-deleted ones included.
+func (t *Tree) Len() int { return len(t.nodes) }
+
 // Get is a perimeter, soft-deleted or not; nil when there is none.
 func (t *Tree) Get(id int64) *Perimeter {
 	if at, found := t.place[id]; found {
