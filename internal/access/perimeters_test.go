@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"cohortflow/internal/platform/database"
+	"cohortflow/internal/platform/database/databasetest"
 )
 
 func TestPerimeters(t *testing.T) {
@@ -157,6 +158,34 @@ func TestReadableRoutes(t *testing.T) {
 			b.get("carol", "/accesses/perimeters/patient-data/rights/"+query).is(200, "{}")
 		}
 		b.get("nora", "/accesses/perimeters/patient-data/rights/").is(200, "{}")
+	})
+}
+
+// TestWholeLists: what clients ask for without a limit, and show as it comes.
+func TestWholeLists(t *testing.T) {
+	t.Parallel()
+	databasetest.Each(t, func(t *testing.T, db *database.DB) {
+		b := setup(t, db)
+		rows := []Perimeter{{ID: 1, LocalID: "1", Level: new(1)}}
+		for id := range int64(50) {
+			rows = append(rows, Perimeter{ID: 100 + id, LocalID: fmt.Sprint(100 + id), ParentID: new(int64(1)), Level: new(2)})
+		}
+		b.must(func(tx *database.Tx) error { return putPerimeters(tx, rows, b.now) })
+		for id := range int64(30) {
+			b.give("r", pseudo, 100+id)
+		}
+		for path, want := range map[string]int{
+			"1/children/": 50, "1/children/?limit=": 50, "1/children/?limit=7": 7, "1/children/?limit=0": 20, "1/children/?offset=45": 5,
+			"patient-data/rights/": 30, "patient-data/rights/?search=": 20, "patient-data/rights/?limit=7": 7, "": 20,
+		} {
+			answer := read[struct {
+				Count   int
+				Next    *string
+				Results []any
+			}](b.get("r", "/accesses/perimeters/"+path).is(200))
+			require.Len(t, answer.Results, want, path)
+			require.Equal(t, answer.Count > want && path != "1/children/?offset=45", answer.Next != nil, path)
+		}
 	})
 }
 
