@@ -4,7 +4,6 @@
 package config
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -167,7 +166,7 @@ type Perimeters struct {
 	SourcePassword      Secret   `env:"PERIMETERS_SOURCE_DB_PASSWORD"`
 	SourceHost          string   `env:"PERIMETERS_SOURCE_DB_HOST"`
 	SourcePort          string   `env:"PERIMETERS_SOURCE_DB_PORT" envDefault:"5432"`
-	SourceSchemas       string   `env:"PERIMETERS_SOURCE_DB_SCHEMA"` // or PERIMETERS_SOURCE_DB_SCHEMAS, as it was documented; else public
+	SourceSchemas       string   `env:"PERIMETERS_SOURCE_DB_SCHEMA" envDefault:"public"`
 }
 
 // Exports is exporting, storing and cleaning (system.md 20.6).
@@ -240,7 +239,9 @@ func Load(environ []string) (Config, error) {
 		cfg.Cohort.SizeLimit, err = alias(values, "COHORT_LIMIT", 20000)
 		errs = append(errs, err)
 	}
-	cfg.Perimeters.SourceSchemas = cmp.Or(cfg.Perimeters.SourceSchemas, values["PERIMETERS_SOURCE_DB_SCHEMAS"], "public")
+	if schemas := values["PERIMETERS_SOURCE_DB_SCHEMAS"]; schemas != "" && values["PERIMETERS_SOURCE_DB_SCHEMA"] == "" {
+		cfg.Perimeters.SourceSchemas = schemas
+	}
 	cfg.Auth.EmailRegex = orDefault(cfg.Auth.EmailRegex, EmailRegexDefault)
 	cfg.Auth.JWTKey = Secret(strings.ReplaceAll(cfg.Auth.JWTKey.Reveal(), `\n`, "\n"))
 	cfg.Auth.OIDCServers, err = oidcServers(values)

@@ -41,11 +41,11 @@ func TestLoad(t *testing.T) {
 		require.True(t, bool(cfg.System.Debug))
 		require.Equal(t, "postgres://u:p%40ss@h:5432/n?sslmode=prefer", cfg.DatabaseURL())
 	})
-	t.Run("ReadsTheDocumentedNameOfTheSourcesSchemas", func(t *testing.T) {
+	t.Run("ReadsTheFormerNameOfTheSourcesSchemas", func(t *testing.T) {
 		t.Parallel()
-		const read, documented = "PERIMETERS_SOURCE_DB_SCHEMA=", "PERIMETERS_SOURCE_DB_SCHEMAS="
+		const now, formerly = "PERIMETERS_SOURCE_DB_SCHEMA=", "PERIMETERS_SOURCE_DB_SCHEMAS="
 		for want, environ := range map[string][]string{
-			"public": {documented}, "omop": {documented + "omop"}, "a,b": {read + "a,b", documented + "omop"}, "c": {read + "c"},
+			"public": {formerly}, "omop": {formerly + "omop"}, "a,b": {now + "a,b", formerly + "omop"}, "c": {now + "c"},
 		} {
 			cfg, err := Load(environ)
 			require.NoError(t, err)
