@@ -34,6 +34,10 @@ type CareSites interface {
 // ErrNoRootSite says that the source does not have the root perimeter: nothing is changed.
 var ErrNoRootSite = errors.New("the source of perimeters does not have the root perimeter")
 
+// ErrOnlyRootSite says that the source has nothing under the root, while the tree has: relations that are missing, or types
+// that PERIMETER_TYPES names otherwise. Nothing is changed.
+var ErrOnlyRootSite = errors.New("the source of perimeters has nothing under the root perimeter: look at PERIMETER_TYPES and at the relations")
+
 // SyncFromCareSites makes the perimeters those of the OMOP database, and follows changed virtual cohorts in stored queries
 // (accesses.md 18). One transaction.
 func (s *Service) SyncFromCareSites(ctx context.Context) (report SyncReport, err error) {
@@ -54,6 +58,11 @@ func (s *Service) SyncFromCareSites(ctx context.Context) (report SyncReport, err
 	rows := flatten(root, nil)
 	err = s.write(ctx, func(tx *database.Tx) error {
 		report = SyncReport{Warnings: warnings}
+		if len(selected) == 1 {
+			if err := onlyRoot(tx, root.row.ID); err != nil {
+				return err
+			}
+		}
 		now, before, err := s.reconcile(tx, rows, source{cohorts: true, alsoNames: selected}, &report)
 		if err != nil {
 			return err
@@ -61,6 +70,18 @@ func (s *Service) SyncFromCareSites(ctx context.Context) (report SyncReport, err
 		return s.followCohorts(tx, now, before)
 	})
 	return report, err
+}
+
+// onlyRoot refuses to empty a tree that has more than its root (decision 18).
+func onlyRoot(tx *database.Tx, root int64) error {
+	var others int64
+	if err := tx.Model(&Perimeter{}).Where("delete_datetime IS NULL AND id <> ?", root).Count(&others).Error; err != nil {
+		return fmt.Errorf("count perimeters: %w", err)
+	}
+	if others > 0 {
+		return ErrOnlyRootSite
+	}
+	return nil
 }
 
 // growSites joins care sites to a tree, from the root; nil without it. Of several parents that are under the root the

@@ -3,6 +3,7 @@ package access
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -277,13 +278,29 @@ func TestSyncFromCareSites(t *testing.T) {
 			"care site 4 is not under the root: it is passed over", "care site 9 is not under the root: it is passed over",
 			"care site 10 is not under the root: it is passed over",
 		}, report.Warnings)
-		b.source.sites = b.source.sites[:0]
+		all := b.source.sites
+		b.source.sites = slices.DeleteFunc(slices.Clone(all), func(c CareSite) bool { return c.ID != 999999 })
+		_, err = b.SyncFromCareSites(t.Context())
+		require.ErrorIs(t, err, ErrOnlyRootSite)
+		b.source.sites = nil
 		_, err = b.SyncFromCareSites(t.Context())
 		require.ErrorIs(t, err, ErrNoRootSite)
 		b.source.broken = true
 		_, err = b.SyncFromCareSites(t.Context())
 		require.ErrorIs(t, err, errBroken)
 		require.Len(t, read[page](b.get("nora", "/accesses/perimeters/").is(200)).Results, 11)
+	})
+}
+
+func TestSyncFromTheRootAlone(t *testing.T) {
+	t.Parallel()
+	databasetest.Each(t, func(t *testing.T, db *database.DB) {
+		b := setup(t, db)
+		b.cfg.RootPerimeterID = 1
+		b.source.sites = []CareSite{{ID: 1, Name: new("Only"), CohortID: "1"}}
+		report, err := b.SyncFromCareSites(t.Context())
+		require.NoError(t, err, "a tree that has no more than that")
+		require.Equal(t, []string{"+ 1 Only"}, report.Differences)
 	})
 }
 
