@@ -211,7 +211,8 @@ func (s *Service) rewrite(g *gorm.DB, snapshot storedSnapshot, changed map[strin
 	ids := replaced(snapshot.PerimetersIDs, changed)
 	query, ok := rewriteQuery(snapshot.SerializedQuery, changed)
 	if !ok {
-		s.log.Error("the query of a snapshot names no perimeters and stays as it is, although a virtual cohort has changed", "snapshot", snapshot.UUID)
+		s.log.ErrorContext(g.Statement.Context, "the query of a snapshot names no perimeters and stays as it is, although a virtual cohort has changed",
+			"snapshot", snapshot.UUID)
 		query = snapshot.SerializedQuery
 	}
 	err := g.Exec("UPDATE cohort_requestquerysnapshot SET perimeters_ids = ?, serialized_query = ? WHERE uuid = ?",

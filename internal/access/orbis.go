@@ -96,7 +96,8 @@ func (s *Service) SyncOrbis(ctx context.Context, username string) (report OrbisR
 	if err := run.fetchAll(ctx, usernames); err != nil {
 		return run.report, err
 	}
-	return run.report, run.apply(ctx)
+	err = run.apply(ctx)
+	return run.report, err
 }
 
 // orbisRun is one synchronisation under way.
