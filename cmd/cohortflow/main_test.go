@@ -337,3 +337,58 @@ func TestMigrateRefusesAForeignDatabase(t *testing.T) {
 		require.Contains(t, said, "table export is missing", args)
 	}
 }
+
+// TestSync walks the operator's way to a tree: from a file that is refused, from one that is not, and from the FHIR server.
+func TestSync(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	environ := []string{"DATABASE_URL=sqlite://" + filepath.Join(dir, "x.db"), "PERIMETER_TYPES=CHU,Hospital,Unit", "ORBIS_ACCESSES_SYNC_ENABLED=false"}
+	said, code := run(t, environ, "migrate")
+	require.Zero(t, code, said)
+	load := func(rows string) (string, int) {
+		t.Helper()
+		file := filepath.Join(dir, "perimeters.csv")
+		require.NoError(t, os.WriteFile(file, []byte("id;name;local_id;parent_id;level\n"+rows), 0o600))
+		return run(t, environ, "load-initial-data", "--perimeters", file)
+	}
+	for rows, want := range map[string]string{
+		"1;Top;1;;1\n2;A;2;3;2\n3;B;3;2;2\n": "line 3: perimeter 2 is its own ancestor; line 4: perimeter 3 is its own ancestor",
+		"1;Top;1;;1\n2;A;2;77;2\n":           "line 3: parent_id 77 is not in the file",
+		"1;Top;1;;1\n2;A;2;;1\n":             "ensure you have a single root perimeter: lines 2, 3 have no parent_id",
+		"1;Top;1;;1\n1;A;2;1;2\n":            "line 3: id 1 is that of line 2",
+		"":                                   "the file has no rows",
+	} {
+		said, code = load(rows)
+		require.Equal(t, 1, code, said)
+		require.Contains(t, said, want)
+	}
+	said, code = load("1;Top;1;;1\n2;Old unit;2;1;2\n")
+	require.Zero(t, code, said)
+	require.Contains(t, said, "Successfully loaded 2 perimeters")
+
+	said, code = run(t, environ, "sync", "fhir", "--dry-run")
+	require.Equal(t, 1, code)
+	require.Contains(t, said, "set FHIR_URL")
+	sim := start(t, nil, "simulate", "--data", t.TempDir(), "--backend", "http://127.0.0.1:1", "--perimeters", "12", "--patients", "20")
+	environ = append(environ, "FHIR_URL="+sim.until(`^FHIR_URL=(\S+)`)[1], "QUERY_EXECUTOR_URL="+sim.until(`^QUERY_EXECUTOR_URL=(\S+)`)[1])
+	said, code = run(t, environ, "sync", "fhir")
+	require.Equal(t, 1, code)
+	require.Regexp(t, `(?m)^The organizations of the FHIR server could not be read\.$`, said)
+	environ = append(environ, "FHIR_ACCESS_TOKEN=secret")
+	for range 2 { // the first has changed nothing
+		said, code = run(t, environ, "sync", "fhir", "--dry-run")
+		require.Zero(t, code, said)
+		require.Contains(t, said, "- 2 Old unit\n")
+		require.Regexp(t, `\d+ added, \d+ changed, \d+ removed, \d+ accesses ended`, said)
+	}
+	done, code := run(t, environ, "sync", "fhir")
+	require.Zero(t, code, done)
+	require.Contains(t, done, said, "it does what it said, and complains that there is no Redis")
+	said, code = run(t, environ, "sync", "fhir", "--dry-run")
+	require.Zero(t, code, said)
+	require.Equal(t, "0 added, 0 changed, 0 removed, 0 accesses ended\n", said)
+	said, code = run(t, environ, "sync", "orbis", "--dry-run")
+	require.Equal(t, 1, code)
+	require.Contains(t, said, "ORBIS_ACCESSES_SYNC_ENABLED=true")
+	require.Zero(t, sim.stop(), sim.log.String())
+}

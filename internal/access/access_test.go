@@ -169,6 +169,7 @@ func TestCreateAccess(t *testing.T) {
 		for _, bad := range []any{"tomorrow", "31/12/2199", 7258118400, "2199-13-01T00:00:00Z", true, []any{}} {
 			require.Contains(t, post("manager", body{"end_datetime": bad}).is(400).text, "Datetime has wrong format")
 		}
+		post("manager", body{"start_datetime": "9999-12-31T00:00:00Z"}).is(400, `{"error":"date value out of range"}`)
 		b.do("manager", "POST", "/accesses/accesses/", body{}).is(400,
 			`{"profile_id":["This field is required."],"role_id":["This field is required."],"perimeter_id":["This field is required."]}`)
 		post("manager", body{"profile_id": nil}).is(400, `{"profile_id":["This field may not be null."]}`)

@@ -149,6 +149,9 @@ func (s *Service) dates(n *NewAccess) error {
 	if n.End == nil {
 		n.End = new(n.Start.AddDate(0, 0, s.cfg.ValidityDays))
 	}
+	if n.End.Year() > lastYear {
+		return badRequest(msgNoSuchDate)
+	}
 	return checkDates(now, nil, nil, n.Start, n.End)
 }
 
@@ -166,7 +169,11 @@ const (
 	msgNoData       = "No data was provided to update access"
 	msgOnlyDates    = "Only `start_datetime` and `end_datetime` can be updated"
 	msgMissingDates = "Missing dates to updating access"
+	msgNoSuchDate   = "date value out of range"
 )
+
+// lastYear is the last one that dates can be written in.
+const lastYear = 9999
 
 // leeway is how far in the past a new date may lie: clients' clocks and the time a request takes.
 const leeway = 10 * time.Second

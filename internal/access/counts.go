@@ -64,13 +64,16 @@ func (s *store) writeCounts(ctx context.Context, rows [][]any) error {
 		return err
 	}
 	return s.db.Update(ctx, func(tx *database.Tx) error {
+		if err := touchTree(tx); err != nil {
+			return err
+		}
 		err := tx.Exec("UPDATE accesses_perimeter SET count_allowed_users = counted.direct, "+
 			"count_allowed_users_above_levels = counted.above, count_allowed_users_inferior_levels = counted.below FROM "+
 			countRows.From(s.db.Dialect())+" WHERE accesses_perimeter.id = counted.id", values).Error
 		if err != nil {
 			return fmt.Errorf("write the numbers of users: %w", err)
 		}
-		return touchTree(tx)
+		return nil
 	})
 }
 

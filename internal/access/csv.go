@@ -171,18 +171,40 @@ func readPerimeter(header []string, columns []perimeterColumn, record []string) 
 	return row, nil
 }
 
-// checkTree refuses rows that make no tree.
+// checkTree refuses rows that make no tree with one root.
 func checkTree(rows []Perimeter, lines map[int64]int) error {
 	if len(rows) == 0 {
 		return errors.New("read perimeters: the file has no rows")
 	}
+	var mistakes, roots []string
 	for _, row := range rows {
-		if row.ParentID != nil && lines[*row.ParentID] == 0 {
-			return fmt.Errorf("read perimeters: line %d: parent_id %d is not in the file", lines[row.ID], *row.ParentID)
+		switch {
+		case row.ParentID == nil:
+			roots = append(roots, strconv.Itoa(lines[row.ID]))
+		case lines[*row.ParentID] == 0:
+			mistakes = append(mistakes, fmt.Sprintf("line %d: parent_id %d is not in the file", lines[row.ID], *row.ParentID))
 		}
 	}
-	if problems := BuildTree(rows).Problems(); len(problems) > 0 {
-		return fmt.Errorf("read perimeters: %s", strings.Join(problems, "; "))
+	if len(mistakes) == 0 {
+		for _, problem := range BuildTree(rows).Problems() {
+			mistakes = append(mistakes, fmt.Sprintf("line %d: %s", lines[problem.PerimeterID], problem))
+		}
+	}
+	switch {
+	case len(mistakes) > 0:
+		return fmt.Errorf("read perimeters: %s", someOf(mistakes, "; "))
+	case len(roots) > 1:
+		return fmt.Errorf("read perimeters: %w: lines %s have no parent_id", ErrSeveralRoots, someOf(roots, ", "))
 	}
 	return nil
+}
+
+// maxTold is how many mistakes are told: a wrong column makes one of every line.
+const maxTold = 20
+
+func someOf(list []string, separator string) string {
+	if more := len(list) - maxTold; more > 0 {
+		list = append(slices.Clone(list[:maxTold]), fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(list, separator)
 }

@@ -79,7 +79,7 @@ func (s *Service) SyncFromFHIR(ctx context.Context) (report SyncReport, err erro
 	warnings := report.Warnings
 	err = s.write(ctx, func(tx *database.Tx) error {
 		report = SyncReport{Warnings: warnings}
-		now, _, err := s.reconcile(tx, rows, false, &report)
+		now, _, err := s.reconcile(tx, rows, source{}, &report)
 		if err != nil {
 			return err
 		}
@@ -103,10 +103,21 @@ func virtualCohorts(rows []Perimeter, now map[int64]Perimeter) []VirtualCohort {
 	return list
 }
 
-// errSource is a source's failure, for the answer and the log.
-func errSource(format string, args ...any) error {
-	return fault.Detail(http.StatusBadGateway, fmt.Sprintf(format, args...))
+// sourceError is a sentence about a source that failed: for a terminal as it is, for HTTP as a 502.
+type sourceError string
+
+func (e sourceError) Error() string { return string(e) }
+
+// As makes it a fault for who asks for one.
+func (e sourceError) As(target any) bool {
+	refused, ok := target.(*fault.Refused)
+	if ok {
+		*refused = fault.Detail(http.StatusBadGateway, string(e))
+	}
+	return ok
 }
+
+func errSource(format string, args ...any) error { return sourceError(fmt.Sprintf(format, args...)) }
 
 // organizations reads the source and joins its organizations to one tree.
 func (s *Service) organizations(ctx context.Context, report *SyncReport) (*site, error) {

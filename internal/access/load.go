@@ -57,7 +57,7 @@ func (r *LoadReport) say(format string, args ...any) {
 	r.Lines = append(r.Lines, fmt.Sprintf(format, args...))
 }
 
-// ErrSeveralRoots says that the administrator's access has no place.
+// ErrSeveralRoots says that the tree has not one root, so that the administrator's access has no place.
 var ErrSeveralRoots = errors.New("CSV file configuration error: ensure you have a single root perimeter")
 
 // Load fills an empty installation: perimeters from a file (see ReadPerimeters), the administrator with every right on the
@@ -122,11 +122,10 @@ func putPerimeters(tx *database.Tx, rows []Perimeter, now time.Time) error {
 	for i := range rows {
 		rows[i].Stamps = stampsAt(now)
 	}
-	overwrite := clause.OnConflict{Columns: []clause.Column{{Name: "id"}}, DoUpdates: clause.AssignmentColumns(columns)}
-	if err := tx.Clauses(overwrite).CreateInBatches(rows, 500).Error; err != nil {
-		return fmt.Errorf("write perimeters: %w", err)
+	if err := touchTree(tx); err != nil {
+		return err
 	}
-	return touchTree(tx)
+	return writePerimeters(tx, rows, clause.OnConflict{DoUpdates: clause.AssignmentColumns(columns)})
 }
 
 // seedUser creates an account and its profile.
@@ -221,21 +220,28 @@ func (s *Service) ensureRole(tx *database.Tx, seed RoleSeed) (Role, error) {
 // not come back by itself.
 func (s *Service) ensureAccess(tx *database.Tx, p Profile, r Role, perimeter int64, from, until time.Time) (given bool, err error) {
 	var had int64
-	err = tx.Model(&Access{}).Where("profile_id = ? AND role_id = ? AND perimeter_id = ?", p.ID, r.ID, perimeter).Count(&had).Error
-	if err != nil {
+	if err := accessesAs(tx.DB, p, r, perimeter).Count(&had).Error; err != nil {
 		return false, fmt.Errorf("look for an access: %w", err)
 	}
 	if had > 0 {
 		return false, nil
 	}
+	return true, s.giveAccess(tx, p, r, perimeter, from, until)
+}
+
+func accessesAs(g *gorm.DB, p Profile, r Role, perimeter int64) *gorm.DB {
+	return g.Model(&Access{}).Where("profile_id = ? AND role_id = ? AND perimeter_id = ?", p.ID, r.ID, perimeter)
+}
+
+func (s *Service) giveAccess(tx *database.Tx, p Profile, r Role, perimeter int64, from, until time.Time) error {
 	row := Access{
 		Stamps: stampsAt(s.clock.Now()), Source: new(SourceManual), ProfileID: &p.ID, RoleID: &r.ID, PerimeterID: &perimeter,
 		StartDatetime: &from, EndDatetime: &until,
 	}
 	if err := tx.Create(&row).Error; err != nil {
-		return false, fmt.Errorf("create access: %w", err)
+		return fmt.Errorf("create access: %w", err)
 	}
-	return true, nil
+	return nil
 }
 
 // ReloadPerimeters makes the perimeters exactly what a file says: each with all its columns and not deleted, all others
@@ -251,10 +257,13 @@ func (s *Service) ReloadPerimeters(ctx context.Context, file io.Reader) (int, er
 		for i, row := range rows {
 			ids[i] = row.ID
 		}
+		if err := putPerimeters(tx, rows, now); err != nil {
+			return err
+		}
 		gone := tx.Model(&Perimeter{}).Where("delete_datetime IS NULL").Not(database.OneOf("id", ids))
 		if err := gone.Update("delete_datetime", now).Error; err != nil {
 			return fmt.Errorf("delete the other perimeters: %w", err)
 		}
-		return putPerimeters(tx, rows, now)
+		return nil
 	})
 }

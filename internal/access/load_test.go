@@ -70,6 +70,7 @@ func TestLoad(t *testing.T) {
 		require.NoError(t, err)
 		require.Empty(t, *root.AboveLevelsIDs)
 		require.Nil(t, root.ParentID)
+		require.EqualValues(t, 5, b.nextPerimeter(), "the id of a row that leaves it to the table")
 
 		again, err := b.Load(t.Context(), strings.NewReader("rubbish that nobody reads"), initialData())
 		require.NoError(t, err)
@@ -84,6 +85,19 @@ func TestLoad(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, want, b.counted())
 	})
+}
+
+// nextPerimeter is the id that the table gives to a row without one; the row is not kept.
+func (b *bundle) nextPerimeter() (id int64) {
+	b.t.Helper()
+	err := b.db.Update(b.t.Context(), func(tx *database.Tx) error {
+		if err := tx.Raw("INSERT INTO accesses_perimeter (local_id) VALUES ('of the table') RETURNING id").Scan(&id).Error; err != nil {
+			return err
+		}
+		return errBroken
+	})
+	require.ErrorIs(b.t, err, errBroken)
+	return id
 }
 
 func TestLoadIntoAnInstallationAtWork(t *testing.T) {
@@ -117,6 +131,15 @@ func TestLoadAtTheSameTime(t *testing.T) {
 	})
 }
 
+// forest are rows without a parent, with the ids from 100 on.
+func forest(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "%[1]d;A;A;t;s;%[1]d;1;;1;;\n", 100+i)
+	}
+	return b.String()
+}
+
 func TestLoadLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	databasetest.Each(t, func(t *testing.T, db *database.DB) {
@@ -138,10 +161,14 @@ func TestLoadLeavesNothingBehind(t *testing.T) {
 			"BadQuote":      {row("2;\"B\"B;B;t;s;2;2;1;2;1;"), "line 3"},
 			"SameID":        {row("1;B;B;t;s;2;2;1;2;1;"), "line 3: id 1 is that of line 2"},
 			"SameLocalID":   {row("2;B;B;t;s;1;2;1;2;1;"), `line 3: local_id "1" is that of line 2`},
-			"UnknownParent": {row("2;B;B;t;s;2;2;77;2;1;"), "line 3: parent_id 77 is not in the file"},
-			"Cycle":         {row("2;B;B;t;s;2;2;2;2;1;"), "perimeter 2 is its own ancestor"},
+			"UnknownParent": {row("2;B;B;t;s;2;2;77;2;1;"), "read perimeters: line 3: parent_id 77 is not in the file"},
+			"Cycle":         {row("2;B;B;t;s;2;2;2;2;1;"), "line 3: perimeter 2 is its own ancestor"},
+			"LongCycle":     {row("2;B;B;t;s;2;2;3;2;1;\n3;C;C;t;s;3;3;2;2;1;"), "line 3: perimeter 2 is its own ancestor; line 4: perimeter 3 is its own ancestor"},
+			"NoRoot":        {sampleHeader + "2;B;B;t;s;2;2;2;2;1;\n", "line 2: perimeter 2 is its own ancestor"},
 			"NotUTF8":       {row("2;B\xff;B;t;s;2;2;1;2;1;"), "line 3: name is not UTF-8 text"},
-			"SeveralRoots":  {row("2;B;B;t;s;2;2;;2;1;"), "ensure you have a single root perimeter"},
+			"Forest":        {sampleHeader + forest(30), ": lines 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, and 10 more have no parent_id"},
+			"ManyOrphans":   {row(strings.TrimSuffix(strings.ReplaceAll(forest(30), ";;1;;", ";77;1;;"), "\n")), "line 22: parent_id 77 is not in the file; and 10 more"},
+			"SeveralRoots":  {row("2;B;B;t;s;2;2;;2;1;"), "CSV file configuration error: ensure you have a single root perimeter: lines 2, 3 have no parent_id"},
 		} {
 			_, err := b.Load(t.Context(), strings.NewReader(test.file), initialData())
 			require.ErrorContains(t, err, test.message, name)
@@ -189,6 +216,17 @@ func TestDevelopersAccounts(t *testing.T) {
 			require.True(t, full)
 		}
 		require.Equal(t, map[string]int64{"accesses_perimeter": 17, "accesses_role": 1, "accesses_profile": 1, "accesses_access": 1, "user": 1}, b.counted())
+		b.must(func(tx *database.Tx) error {
+			if err := tx.Exec("UPDATE accesses_role SET right_full_admin = false").Error; err != nil {
+				return err
+			}
+			return tx.Exec("UPDATE accesses_access SET end_datetime = ?", b.now.AddDate(0, 0, -1)).Error
+		})
+		require.NoError(t, b.CreateAdmin(t.Context(), "420123456", "TEST"))
+		full, err := b.IsFullAdmin(t.Context(), "420123456")
+		require.NoError(t, err)
+		require.True(t, full, "every right again")
+		require.EqualValues(t, 1, b.counted()["accesses_role"])
 		role := b.role(nomi)
 		names, err := b.GenerateUsers(t.Context(), 3, 4, role)
 		require.NoError(t, err)

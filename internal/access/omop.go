@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"math"
 	"slices"
 	"strings"
 
@@ -32,6 +34,10 @@ type CareSites interface {
 // ErrNoRootSite says that the source does not have the root perimeter: nothing is changed.
 var ErrNoRootSite = errors.New("the source of perimeters does not have the root perimeter")
 
+// ErrOnlyRootSite says that the source has nothing under the root, while the tree has: relations that are missing, or types
+// that PERIMETER_TYPES names otherwise. Nothing is changed.
+var ErrOnlyRootSite = errors.New("the source of perimeters has nothing under the root perimeter: look at PERIMETER_TYPES and at the relations")
+
 // SyncFromCareSites makes the perimeters those of the OMOP database, and follows changed virtual cohorts in stored queries
 // (accesses.md 18). One transaction.
 func (s *Service) SyncFromCareSites(ctx context.Context) (report SyncReport, err error) {
@@ -42,7 +48,7 @@ func (s *Service) SyncFromCareSites(ctx context.Context) (report SyncReport, err
 	if err != nil {
 		return report, fmt.Errorf("read the source of perimeters: %w", err)
 	}
-	root, warnings := s.growSites(sites)
+	root, selected, warnings := s.growSites(sites)
 	for _, warning := range warnings {
 		s.log.WarnContext(ctx, "care sites of the source", "problem", warning)
 	}
@@ -52,54 +58,108 @@ func (s *Service) SyncFromCareSites(ctx context.Context) (report SyncReport, err
 	rows := flatten(root, nil)
 	err = s.write(ctx, func(tx *database.Tx) error {
 		report = SyncReport{Warnings: warnings}
-		now, before, err := s.reconcile(tx, rows, true, &report)
+		if len(selected) == 1 {
+			if err := onlyRoot(tx, root.row.ID); err != nil {
+				return err
+			}
+		}
+		now, before, err := s.reconcile(tx, rows, source{cohorts: true, alsoNames: selected}, &report)
 		if err != nil {
 			return err
 		}
-		return followCohorts(tx, now, before)
+		return s.followCohorts(tx, now, before)
 	})
 	return report, err
 }
 
-// growSites joins care sites to a tree, breadth first from the root; nil without the root. Of several parents the smallest
-// id counts, then the smallest cohort id, so that every run chooses the same; children are in the order of their ids.
-func (s *Service) growSites(list []CareSite) (root *site, warnings []string) {
+// onlyRoot refuses to empty a tree that has more than its root (decision 18).
+func onlyRoot(tx *database.Tx, root int64) error {
+	var others int64
+	if err := tx.Model(&Perimeter{}).Where("delete_datetime IS NULL AND id <> ?", root).Count(&others).Error; err != nil {
+		return fmt.Errorf("count perimeters: %w", err)
+	}
+	if others > 0 {
+		return ErrOnlyRootSite
+	}
+	return nil
+}
+
+// growSites joins care sites to a tree, from the root; nil without it. Of several parents that are under the root the
+// smallest id counts, then the smallest cohort id, so that every run chooses the same; children are in the order of their
+// ids. What cannot be reached, cycles included, is not in the tree, but in selected: the ids of all sites.
+func (s *Service) growSites(list []CareSite) (root *site, selected map[int64]bool, warnings []string) {
 	list = slices.Clone(list)
-	slices.SortStableFunc(list, func(a, b CareSite) int {
-		parent := func(c CareSite) int64 {
-			if c.ParentID == nil {
-				return -1 << 62
-			}
-			return *c.ParentID
-		}
-		return cmp.Or(compare(a.ID, b.ID), compare(parent(a), parent(b)), cmp.Or(cmp.Compare(len(a.CohortID), len(b.CohortID)),
-			strings.Compare(a.CohortID, b.CohortID)))
-	})
+	slices.SortStableFunc(list, byParentAndCohort)
+	under := s.underRoot(list)
+	selected = map[int64]bool{}
+	chosen := map[int64]bool{}
 	children := map[int64][]CareSite{}
-	seen := map[int64]bool{}
 	for _, c := range list {
+		selected[c.ID] = true
 		switch {
-		case seen[c.ID]:
+		case c.ID != s.cfg.RootPerimeterID && (c.ParentID == nil || !under[*c.ParentID]):
+			continue
+		case chosen[c.ID]:
 			warnings = append(warnings, fmt.Sprintf("care site %d has several parents or virtual cohorts", c.ID))
+			continue
 		case c.ID == s.cfg.RootPerimeterID:
 			root = siteOf(c)
-		case c.ParentID != nil:
+		default:
 			children[*c.ParentID] = append(children[*c.ParentID], c)
 		}
-		seen[c.ID] = true
+		chosen[c.ID] = true
 	}
 	if root == nil {
-		return nil, warnings
+		return nil, selected, warnings
 	}
 	reached := []*site{root}
-	for i := 0; i < len(reached); i++ { // what cannot be reached, cycles included, is left out
+	placed := map[int64]bool{root.row.ID: true}
+	for i := 0; i < len(reached); i++ {
 		for _, c := range children[reached[i].row.ID] {
 			child := siteOf(c)
+			placed[c.ID] = true
 			reached[i].children = append(reached[i].children, child)
 			reached = append(reached, child)
 		}
 	}
-	return root, warnings
+	for _, id := range slices.Sorted(maps.Keys(selected)) {
+		if !placed[id] {
+			warnings = append(warnings, fmt.Sprintf("care site %d is not under the root: it is passed over", id))
+		}
+	}
+	return root, selected, warnings
+}
+
+// byParentAndCohort orders the rows of each site by what is preferred; cohort ids are numbers, the shorter text the smaller.
+func byParentAndCohort(a, b CareSite) int {
+	parent := func(c CareSite) int64 {
+		if c.ParentID == nil {
+			return math.MinInt64
+		}
+		return *c.ParentID
+	}
+	return cmp.Or(compare(a.ID, b.ID), compare(parent(a), parent(b)), cmp.Compare(len(a.CohortID), len(b.CohortID)),
+		strings.Compare(a.CohortID, b.CohortID))
+}
+
+// underRoot are the ids of the root and of all that some chain of relations connects with it.
+func (s *Service) underRoot(list []CareSite) map[int64]bool {
+	children := map[int64][]int64{}
+	for _, c := range list {
+		if c.ParentID != nil {
+			children[*c.ParentID] = append(children[*c.ParentID], c.ID)
+		}
+	}
+	under := map[int64]bool{s.cfg.RootPerimeterID: true}
+	for next := []int64{s.cfg.RootPerimeterID}; len(next) > 0; next = next[1:] {
+		for _, id := range children[next[0]] {
+			if !under[id] {
+				under[id] = true
+				next = append(next, id)
+			}
+		}
+	}
+	return under
 }
 
 func siteOf(c CareSite) *site {
@@ -120,19 +180,18 @@ type storedSnapshot struct {
 }
 
 // followCohorts replaces changed cohort ids in the snapshots that name them, but for those of subset cohorts (18.5).
-func followCohorts(tx *database.Tx, now, before map[int64]Perimeter) error {
+func (s *Service) followCohorts(tx *database.Tx, now, before map[int64]Perimeter) error {
 	changed := map[string]string{}
-	var old []string
-	for id, p := range before {
+	for _, id := range slices.Sorted(maps.Keys(before)) { // in the same order every time, should two have had one cohort
+		p := before[id]
 		if next, stays := now[id]; stays && deref(p.CohortID) != "" && deref(p.CohortID) != deref(next.CohortID) {
 			changed[*p.CohortID] = deref(next.CohortID)
-			old = append(old, *p.CohortID)
 		}
 	}
-	if len(old) == 0 {
+	if len(changed) == 0 {
 		return nil
 	}
-	slices.Sort(old)
+	old := slices.Sorted(maps.Keys(changed))
 	var snapshots []storedSnapshot
 	err := tx.Table("cohort_requestquerysnapshot s").Where(database.ArrayContainsAny("s.perimeters_ids", old)).
 		Where("NOT EXISTS (SELECT 1 FROM cohort_cohortresult c WHERE c.is_subset AND c.request_query_snapshot_id = s.uuid)").
@@ -141,17 +200,19 @@ func followCohorts(tx *database.Tx, now, before map[int64]Perimeter) error {
 		return fmt.Errorf("read the snapshots of changed virtual cohorts: %w", err)
 	}
 	for _, snapshot := range snapshots {
-		if err := rewrite(tx.DB, snapshot, changed); err != nil {
+		if err := s.rewrite(tx.DB, snapshot, changed); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func rewrite(g *gorm.DB, snapshot storedSnapshot, changed map[string]string) error {
+func (s *Service) rewrite(g *gorm.DB, snapshot storedSnapshot, changed map[string]string) error {
 	ids := replaced(snapshot.PerimetersIDs, changed)
 	query, ok := rewriteQuery(snapshot.SerializedQuery, changed)
 	if !ok {
+		s.log.ErrorContext(g.Statement.Context, "the query of a snapshot names no perimeters and stays as it is, although a virtual cohort has changed",
+			"snapshot", snapshot.UUID)
 		query = snapshot.SerializedQuery
 	}
 	err := g.Exec("UPDATE cohort_requestquerysnapshot SET perimeters_ids = ?, serialized_query = ? WHERE uuid = ?",

@@ -15,7 +15,6 @@ import (
 // OMOP reads care sites from a PostgreSQL database of the OMOP model (accesses.md 18.1). It is only read from.
 type OMOP struct {
 	db     *sql.DB
-	schema string
 	types  []string
 	rootID int64
 }
@@ -24,10 +23,9 @@ type OMOP struct {
 type OMOPConfig struct {
 	// URL is postgres://user:password@host:port/name.
 	URL string
-	// SearchPath is where concept_fhir is looked for (PERIMETERS_SOURCE_DB_SCHEMA, "public"): a comma list of schemas.
-	SearchPath string
-	// Schema holds care_site, fact_relationship and list ("omop").
-	Schema string
+	// Schemas is where its tables are looked for (PERIMETERS_SOURCE_DB_SCHEMA): a comma list. The schema omop, whose name the
+	// old system had written into its queries, comes after them, and before "public", which is the default.
+	Schemas string
 	// RootID and Types choose the sites (ROOT_PERIMETER_ID, PERIMETER_TYPES).
 	RootID int64
 	Types  []string
@@ -37,13 +35,11 @@ var schemaName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 // NewOMOP prepares the source; it connects when it is asked. Close it.
 func NewOMOP(cfg OMOPConfig) (*OMOP, error) {
-	if cfg.Schema == "" {
-		cfg.Schema = "omop"
+	path := cfg.Schemas + ",omop"
+	if cfg.Schemas == "" || cfg.Schemas == "public" {
+		path = "omop,public"
 	}
-	if cfg.SearchPath == "" {
-		cfg.SearchPath = "public"
-	}
-	for name := range strings.SplitSeq(cfg.SearchPath+","+cfg.Schema, ",") {
+	for name := range strings.SplitSeq(path, ",") {
 		if !schemaName.MatchString(strings.TrimSpace(name)) {
 			return nil, fmt.Errorf("source of perimeters: %q is no name of a schema", name)
 		}
@@ -52,11 +48,11 @@ func NewOMOP(cfg OMOPConfig) (*OMOP, error) {
 	if err != nil {
 		return nil, errors.New("source of perimeters: the URL is malformed") // its text would show the password
 	}
-	parsed.RuntimeParams["search_path"] = cfg.SearchPath
+	parsed.RuntimeParams["search_path"] = path
 	parsed.RuntimeParams["default_transaction_read_only"] = "on"
 	db := stdlib.OpenDB(*parsed)
 	db.SetMaxIdleConns(0) // it is asked once a night
-	return &OMOP{db: db, schema: cfg.Schema, types: cfg.Types, rootID: cfg.RootID}, nil
+	return &OMOP{db: db, types: cfg.Types, rootID: cfg.RootID}, nil
 }
 
 // Close ends its connections.
@@ -73,14 +69,14 @@ const careSiteQuery = `
 WITH sites AS (
 	SELECT c.care_site_id, c.care_site_name, c.care_site_short_name, c.care_site_type_source_value, c.care_site_source_value,
 		l.id::text AS cohort_id, COALESCE(l._size::text, '') AS cohort_size
-	FROM %[1]s.care_site c
-	JOIN %[1]s.list l ON l._sourcereferenceid = c.care_site_id::text AND l.source__type = 'Organization' AND l.delete_datetime IS NULL
+	FROM care_site c
+	JOIN list l ON l._sourcereferenceid = c.care_site_id::text AND l.source__type = 'Organization' AND l.delete_datetime IS NULL
 	WHERE c.delete_datetime IS NULL
 )
 SELECT s.*, NULL::bigint AS parent_id FROM sites s WHERE s.care_site_id = $1
 UNION
 SELECT s.*, f.fact_id_2::bigint FROM sites s
-JOIN %[1]s.fact_relationship f ON f.fact_id_1 = s.care_site_id AND f.fact_id_1 <> f.fact_id_2 AND f.delete_datetime IS NULL
+JOIN fact_relationship f ON f.fact_id_1 = s.care_site_id AND f.fact_id_1 <> f.fact_id_2 AND f.delete_datetime IS NULL
 	AND f.domain_concept_id_1 = $2 AND f.domain_concept_id_2 = $2 AND f.relationship_concept_id = $3
 WHERE s.care_site_type_source_value = ANY($4) AND s.care_site_id <> $1`
 
@@ -94,7 +90,7 @@ func (o *OMOP) CareSites(ctx context.Context) (sites []CareSite, err error) {
 	if err != nil {
 		return nil, err
 	}
-	rows, err := o.db.QueryContext(ctx, fmt.Sprintf(careSiteQuery, o.schema), o.rootID, careSite, partOf, o.types)
+	rows, err := o.db.QueryContext(ctx, careSiteQuery, o.rootID, careSite, partOf, o.types)
 	if err != nil {
 		return nil, fmt.Errorf("read care sites: %w", err)
 	}

@@ -31,16 +31,22 @@ type OrbisReport struct {
 	NewAccesses   int `json:"new_accesses"`
 	// Unreadable entries were passed over.
 	Unreadable int `json:"unreadable"`
+	// Differences tell each access that is given (+), changed (~) or ended (-), and each profile likewise: for a terminal only.
+	Differences []string `json:"-"`
+}
+
+func (r *OrbisReport) differs(sign, format string, args ...any) {
+	r.Differences = append(r.Differences, sign+" "+fmt.Sprintf(format, args...))
 }
 
 // orbisBatch is how many users one search asks for.
 const orbisBatch = 100
 
-// practitionerRole is what is read of the FHIR resources Practitioner and PractitionerRole.
-type practitionerRole struct {
+// directoryEntry is what is read of the FHIR resources Practitioner and PractitionerRole.
+type directoryEntry struct {
 	ResourceType string `json:"resourceType"`
 	ID           string `json:"id"`
-	Active       bool   `json:"active"`
+	Active       *bool  `json:"active"` // nil: the directory does not say
 	Identifier   []struct {
 		Value string `json:"value"`
 	} `json:"identifier"`
@@ -64,16 +70,17 @@ type fhirReference struct {
 // id is the last part of the reference.
 func (r fhirReference) id() string { return r.Reference[strings.LastIndexByte(r.Reference, '/')+1:] }
 
-func (r practitionerRole) code() string {
+func (r directoryEntry) code() string {
 	if len(r.Code) == 0 || len(r.Code[0].Coding) == 0 {
 		return ""
 	}
 	return r.Code[0].Coding[0].Code
 }
 
-// SyncOrbis takes accesses from the hospital's directory: for one user, or with an empty name for all (accesses.md 20). A
-// role of the directory that is active gives one access, and one that is not ends it. An access that somebody has changed
-// by hand is only ever shortened. The administrators get a report.
+// SyncOrbis takes accesses from the hospital's directory: for one user, or with an empty name for all (accesses.md 20).
+// Whoever has left loses what the directory gave. A role of the directory that is active gives one access, and one that is
+// not ends it. An access that somebody has changed by hand is only ever shortened. The administrators get a report. The
+// directory is read first; then all is written in one transaction.
 func (s *Service) SyncOrbis(ctx context.Context, username string) (report OrbisReport, err error) {
 	if s.peers.Directory == nil {
 		return OrbisReport{}, errors.New("there is no directory to take accesses from: set FHIR_URL, and ORBIS_ACCESSES_SYNC_ENABLED=true")
@@ -89,17 +96,8 @@ func (s *Service) SyncOrbis(ctx context.Context, username string) (report OrbisR
 	if err := run.fetchAll(ctx, usernames); err != nil {
 		return run.report, err
 	}
-	if err := run.apply(ctx); err != nil {
-		return run.report, err
-	}
-	for _, list := range []*[]string{&run.report.SkippedRoles, &run.report.MissingPerimeters} {
-		slices.Sort(*list)
-		*list = slices.Compact(*list)
-	}
-	if s.peers.Mailer == nil {
-		return run.report, nil
-	}
-	return run.report, s.write(ctx, func(tx *database.Tx) error { return s.peers.Mailer.OrbisReport(ctx, tx, run.report) })
+	err = run.apply(ctx)
+	return run.report, err
 }
 
 // orbisRun is one synchronisation under way.
@@ -112,69 +110,86 @@ type orbisRun struct {
 // orbisAnswer is what the directory says of some users.
 type orbisAnswer struct {
 	asked  []string
-	roles  []practitionerRole
+	staff  []directoryEntry  // Practitioners
+	roles  []directoryEntry  // PractitionerRoles that give something here
 	owners map[string]string // Practitioner → username
 }
 
 // fetchAll asks about all users, before anything is changed: a directory that fails in the middle changes nothing.
 func (r *orbisRun) fetchAll(ctx context.Context, usernames []string) error {
 	for batch := range slices.Chunk(usernames, orbisBatch) {
-		roles, owners, err := r.fetch(ctx, batch)
+		answer, err := r.fetch(ctx, batch)
 		if err != nil {
 			return fmt.Errorf("look users up in the directory: %w", err)
 		}
-		r.batches = append(r.batches, orbisAnswer{batch, roles, owners})
+		r.batches = append(r.batches, answer)
 	}
 	return nil
 }
 
-// fetch asks the directory for the roles of users, and whose they are.
-func (r *orbisRun) fetch(ctx context.Context, usernames []string) (roles []practitionerRole, owners map[string]string, err error) {
-	owners = map[string]string{}
+// fetch asks the directory for users and their roles.
+func (r *orbisRun) fetch(ctx context.Context, usernames []string) (orbisAnswer, error) {
+	answer := orbisAnswer{asked: usernames, owners: map[string]string{}}
 	params := url.Values{"_revinclude": {"PractitionerRole:practitioner"}, "identifier": {strings.Join(usernames, ",")}}
 	for raw, err := range r.service.peers.Directory.Search(ctx, "Practitioner", params) {
 		if err != nil {
-			return nil, nil, err
+			return orbisAnswer{}, err
 		}
-		var entry practitionerRole
+		var entry directoryEntry
 		switch err := json.Unmarshal(raw, &entry); {
 		case err != nil:
 			r.report.Unreadable++
 		case entry.ResourceType == "Practitioner" && len(entry.Identifier) > 0:
-			owners[entry.ID] = entry.Identifier[0].Value
+			answer.staff = append(answer.staff, entry)
+			answer.owners[entry.ID] = entry.Identifier[0].Value
 		case entry.ResourceType == "PractitionerRole" && careTeamCodes[entry.code()]:
-			roles = append(roles, entry)
+			answer.roles = append(answer.roles, entry)
 		}
 	}
-	return roles, owners, nil
+	return answer, nil
 }
 
-// apply writes what all users have, in one transaction.
+// apply writes what all users have, and owes the report.
 func (r *orbisRun) apply(ctx context.Context) error {
 	s := r.service
 	tree, err := s.store.tree(ctx)
 	if err != nil {
 		return err
 	}
-	counted := r.report
+	read := r.report
 	return s.write(ctx, func(tx *database.Tx) error {
-		r.report = counted
+		r.report = read
 		for _, answer := range r.batches {
-			if err := r.users(tx, tree, answer); err != nil {
+			left, err := r.staff(tx, answer)
+			if err != nil {
+				return err
+			}
+			if err := r.roles(tx, tree, answer, left); err != nil {
 				return err
 			}
 		}
-		return nil
+		for _, list := range []*[]string{&r.report.SkippedRoles, &r.report.MissingPerimeters} {
+			slices.Sort(*list)
+			*list = slices.Compact(*list)
+		}
+		if s.peers.Mailer == nil {
+			return nil
+		}
+		return s.peers.Mailer.OrbisReport(ctx, tx, r.report)
 	})
 }
 
-func (r *orbisRun) users(tx *database.Tx, tree *Tree, answer orbisAnswer) error {
+// roles brings the accesses of some users up to date; those who have left get none.
+func (r *orbisRun) roles(tx *database.Tx, tree *Tree, answer orbisAnswer, left map[string]bool) error {
 	for _, role := range answer.roles {
 		r.report.OrbisAccesses++
 		username := answer.owners[role.Practitioner.id()]
-		if role.ID == "" || !slices.Contains(answer.asked, username) {
+		if role.ID == "" || role.Active == nil || !slices.Contains(answer.asked, username) {
 			r.report.Unreadable++
 			continue
+		}
+		if left[username] {
+			role.Active = new(false)
 		}
 		if err := r.one(tx, tree, username, role); err != nil {
 			return fmt.Errorf("access of practitioner role %s: %w", role.ID, err)
@@ -184,8 +199,8 @@ func (r *orbisRun) users(tx *database.Tx, tree *Tree, answer orbisAnswer) error 
 }
 
 // one brings the access of one role of the directory up to date.
-func (r *orbisRun) one(tx *database.Tx, tree *Tree, username string, role practitionerRole) error {
-	if !role.Active {
+func (r *orbisRun) one(tx *database.Tx, tree *Tree, username string, role directoryEntry) error {
+	if !*role.Active {
 		return r.end(tx, role.ID)
 	}
 	wanted, complete, err := r.wanted(tx, tree, role)
@@ -206,17 +221,27 @@ func (r *orbisRun) one(tx *database.Tx, tree *Tree, username string, role practi
 	}
 	wanted.Stamps, wanted.Source, wanted.ProfileID, wanted.ExternalID = stampsAt(r.report.At), new(SourceOrbis), &profile.ID, &role.ID
 	r.report.NewAccesses++
+	r.report.differs("+", "access %s: %s on perimeter %d", role.ID, username, *wanted.PerimeterID)
 	return tx.Create(&wanted).Error
 }
 
 // end ends the accesses of a role that is not active any more, now; it never prolongs one.
 func (r *orbisRun) end(tx *database.Tx, externalID string) error {
-	return tx.Model(&Access{}).Where("external_id = ? AND delete_datetime IS NULL AND end_datetime > ?", externalID, r.report.At).
-		Updates(map[string]any{"end_datetime": r.report.At, "update_datetime": r.report.At}).Error
+	ended := r.endWhere(tx, "external_id = ?", externalID)
+	if ended.RowsAffected > 0 {
+		r.report.differs("-", "access %s", externalID)
+	}
+	return ended.Error
+}
+
+// endWhere ends accesses now that would end later.
+func (r *orbisRun) endWhere(tx *database.Tx, condition string, args ...any) *gorm.DB {
+	return tx.Model(&Access{}).Where(condition, args...).Where("delete_datetime IS NULL AND end_datetime > ?", r.report.At).
+		Updates(map[string]any{"end_datetime": r.report.At, "update_datetime": r.report.At})
 }
 
 // wanted is the access that a role stands for; incomplete when its role or its perimeter is not here, or a date is none.
-func (r *orbisRun) wanted(tx *database.Tx, tree *Tree, role practitionerRole) (a Access, complete bool, err error) {
+func (r *orbisRun) wanted(tx *database.Tx, tree *Tree, role directoryEntry) (a Access, complete bool, err error) {
 	var here Role
 	err = tx.Where("name = ? AND delete_datetime IS NULL", careTeamRole).Order("id").Take(&here).Error
 	if errors.Is(err, gorm.ErrRecordNotFound) {
@@ -256,7 +281,7 @@ func (r *orbisRun) renew(tx *database.Tx, known, wanted Access, endGiven bool) e
 		return nil
 	}
 	next := known
-	if endGiven && (known.UpdatedBy == nil || known.EndDatetime == nil || wanted.EndDatetime.Before(*known.EndDatetime)) {
+	if known.EndDatetime == nil || endGiven && (known.UpdatedBy == nil || wanted.EndDatetime.Before(*known.EndDatetime)) {
 		next.EndDatetime = wanted.EndDatetime
 	}
 	if known.UpdatedBy == nil {
@@ -270,6 +295,7 @@ func (r *orbisRun) renew(tx *database.Tx, known, wanted Access, endGiven bool) e
 		return nil
 	}
 	next.UpdateDatetime = &r.report.At
+	r.report.differs("~", "access %s", deref(known.ExternalID))
 	return tx.Model(&next).Select("role_id", "perimeter_id", "start_datetime", "end_datetime", "update_datetime").Updates(&next).Error
 }
 
@@ -317,6 +343,8 @@ func (s *Service) EnsureSystemUser(ctx context.Context) error {
 
 // String tells an operator what was done, or would be.
 func (r OrbisReport) String() string {
-	return fmt.Sprintf("%d roles read, %d accesses made, %d entries unreadable\nroles that are not here: %s\nperimeters that are not here: %s",
-		r.OrbisAccesses, r.NewAccesses, r.Unreadable, strings.Join(r.SkippedRoles, ", "), strings.Join(r.MissingPerimeters, ", "))
+	return strings.Join(append(slices.Clone(r.Differences),
+		fmt.Sprintf("%d roles read, %d accesses made, %d entries unreadable", r.OrbisAccesses, r.NewAccesses, r.Unreadable),
+		"roles that are not here: "+strings.Join(r.SkippedRoles, ", "),
+		"perimeters that are not here: "+strings.Join(r.MissingPerimeters, ", ")), "\n")
 }

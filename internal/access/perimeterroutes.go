@@ -53,11 +53,10 @@ func (r routes) perimeters(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	return r.listPerimeters(c, f)
+	return r.listPerimeters(c, f, web.OffsetPage(c))
 }
 
-func (r routes) listPerimeters(c *gin.Context, f PerimeterFilter) error {
-	page := web.OffsetPage(c)
+func (r routes) listPerimeters(c *gin.Context, f PerimeterFilter, page web.Page) error {
 	list, total, err := r.service.ListPerimeters(c.Request.Context(), f, page)
 	if err != nil {
 		return err
@@ -70,7 +69,8 @@ func (r routes) listPerimeters(c *gin.Context, f PerimeterFilter) error {
 	return nil
 }
 
-// children are the perimeters under one, which need not exist. A filter by parents on top of it can only narrow it.
+// children are the perimeters under one, which need not exist: all of them, for the portal sends no limit and would miss the
+// others (accesses.md 13.7). A filter by parents on top of it can only narrow it.
 func (r routes) children(c *gin.Context) error {
 	id, err := pathID(c, "id", perimeterKey)
 	if err != nil {
@@ -80,12 +80,13 @@ func (r routes) children(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
+	page := web.WholePage(c)
 	if parents := setOf(f.Parents); parents != nil && !parents[id] {
-		web.JSON(c, http.StatusOK, web.Envelope[perimeterView](c, web.OffsetPage(c), 0, nil))
+		web.JSON(c, http.StatusOK, web.Envelope[perimeterView](c, page, 0, nil))
 		return nil
 	}
 	f.Parents = []int64{id}
-	return r.listPerimeters(c, f)
+	return r.listPerimeters(c, f, page)
 }
 
 func (r routes) perimeter(c *gin.Context) error {
@@ -138,13 +139,17 @@ func (r routes) manageable(c *gin.Context) error {
 	return nil
 }
 
-// readRights answers {} instead of an envelope without rows: clients know it so (accesses.md 2.2).
+// readRights answers {} instead of an envelope without rows: clients know it so (accesses.md 2.2). Without parameters it
+// answers all topmost perimeters: the front-end makes the roots of its tree of them (clients.md 6).
 func (r routes) readRights(c *gin.Context) error {
 	f, err := filterIfAny(c)
 	if err != nil {
 		return err
 	}
 	page := web.OffsetPage(c)
+	if f == nil {
+		page = web.WholePage(c)
+	}
 	found, total, err := r.service.ReadablePerimeters(c.Request.Context(), callerOf(c), f, page)
 	if err != nil {
 		return err

@@ -29,13 +29,13 @@ func (f PerimeterFilter) matcher() func(*node) bool {
 		terms[i] = strings.ToLower(term)
 	}
 	return func(n *node) bool {
-		if types != nil && !types[deref(n.TypeSourceValue)] || cohorts != nil && !cohorts[deref(n.CohortID)] {
+		if types != nil && !oneOf(types, n.TypeSourceValue) || cohorts != nil && !oneOf(cohorts, n.CohortID) {
 			return false
 		}
 		if locals != nil && !locals[n.LocalID] && !locals[joinIDs([]int64{n.ID})] {
 			return false
 		}
-		if parents != nil && (n.ParentID == nil || !parents[*n.ParentID]) {
+		if parents != nil && !oneOf(parents, n.ParentID) {
 			return false
 		}
 		if name != "" && !strings.Contains(strings.ToLower(deref(n.Name)), name) ||
@@ -45,6 +45,9 @@ func (f PerimeterFilter) matcher() func(*node) bool {
 		return !slices.ContainsFunc(terms, func(term string) bool { return !strings.Contains(n.searched, term) })
 	}
 }
+
+// oneOf tells whether a nullable value is in the set; null is not the empty text.
+func oneOf[T comparable](set map[T]bool, value *T) bool { return value != nil && set[*value] }
 
 // setOf is nil for an empty list: no filter.
 func setOf[T comparable](list []T) map[T]bool {

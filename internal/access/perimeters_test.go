@@ -2,16 +2,21 @@ package access
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"cohortflow/internal/platform/database"
+	"cohortflow/internal/platform/database/databasetest"
 )
 
 func TestPerimeters(t *testing.T) {
 	each(t, func(t *testing.T, b *bundle) {
+		b.must(func(tx *database.Tx) error {
+			return tx.Exec("UPDATE accesses_perimeter SET cohort_id = NULL WHERE id = 7").Error
+		})
 		list := func(query string) []int64 {
 			t.Helper()
 			return read[page](b.get("nora", "/accesses/perimeters/?"+query).is(200)).ids()
@@ -33,6 +38,7 @@ func TestPerimeters(t *testing.T) {
 		require.Equal(t, []int64{1, 10, 11, 12, 13, 14}, list("search=p1+t"))
 		require.Empty(t, list("search=%25"))
 		require.Len(t, list("type_source_value=&search="), 16)
+		require.Equal(t, []int64{3}, list("cohort_id=3,"), "a virtual cohort that is missing is not an empty one")
 		require.Equal(t, []int64{aphp, 9, 8}, list("ordering=-care_site_name,care_site_source_value&limit=3"))
 		b.get("nora", "/accesses/perimeters/?ordering=level").is(400)
 		b.get("nora", "/accesses/perimeters/?parent_id=0,x").is(400)
@@ -95,6 +101,27 @@ func TestManageable(t *testing.T) {
 	})
 }
 
+// TestQuestionsUnderChildren: the parent of the path has no effect, whatever it is.
+func TestQuestionsUnderChildren(t *testing.T) {
+	each(t, func(t *testing.T, b *bundle) {
+		b.give("t", damI, 0)
+		b.give("t", pseudo, 4)
+		for _, question := range []string{
+			"manageable/", "manageable/?search=P1", "patient-data/rights/", "patient-data/rights/?limit=2", "patient-data/read/?cohort_ids=4&mode=min",
+			"patient-data/read/?cohort_ids=2&mode=min", "patient-data/read/?mode=min", "manageable/?ordering=nothing",
+		} {
+			plain := b.get("t", "/accesses/perimeters/"+question)
+			for _, parent := range []string{"2", "4711", "NORD"} {
+				nested := b.get("t", "/accesses/perimeters/"+parent+"/children/"+question)
+				require.Equal(t, plain.status, nested.status, question)
+				// links to other pages name the page that was asked for
+				require.JSONEq(t, plain.text, strings.ReplaceAll(nested.text, "/perimeters/"+parent+"/children/", "/perimeters/"), question)
+			}
+			b.get("", "/accesses/perimeters/2/children/"+question).is(403)
+		}
+	})
+}
+
 func TestReadableRoutes(t *testing.T) {
 	each(t, func(t *testing.T, b *bundle) {
 		for _, g := range []give{{pseudo, 0}, {nomiFull &^ SearchUnlimited, 1}, {nomiPse, 2}, {nomi, 4}, {pseudo, 10}} { // cases 51, 52
@@ -131,6 +158,34 @@ func TestReadableRoutes(t *testing.T) {
 			b.get("carol", "/accesses/perimeters/patient-data/rights/"+query).is(200, "{}")
 		}
 		b.get("nora", "/accesses/perimeters/patient-data/rights/").is(200, "{}")
+	})
+}
+
+// TestWholeLists: what clients ask for without a limit, and show as it comes.
+func TestWholeLists(t *testing.T) {
+	t.Parallel()
+	databasetest.Each(t, func(t *testing.T, db *database.DB) {
+		b := setup(t, db)
+		rows := []Perimeter{{ID: 1, LocalID: "1", Level: new(1)}}
+		for id := range int64(50) {
+			rows = append(rows, Perimeter{ID: 100 + id, LocalID: fmt.Sprint(100 + id), ParentID: new(int64(1)), Level: new(2)})
+		}
+		b.must(func(tx *database.Tx) error { return putPerimeters(tx, rows, b.now) })
+		for id := range int64(30) {
+			b.give("r", pseudo, 100+id)
+		}
+		for path, want := range map[string]int{
+			"1/children/": 50, "1/children/?limit=": 50, "1/children/?limit=7": 7, "1/children/?limit=0": 20, "1/children/?offset=45": 5,
+			"patient-data/rights/": 30, "patient-data/rights/?search=": 20, "patient-data/rights/?limit=7": 7, "": 20,
+		} {
+			answer := read[struct {
+				Count   int
+				Next    *string
+				Results []any
+			}](b.get("r", "/accesses/perimeters/"+path).is(200))
+			require.Len(t, answer.Results, want, path)
+			require.Equal(t, answer.Count > want && path != "1/children/?offset=45", answer.Next != nil, path)
+		}
 	})
 }
 

@@ -62,6 +62,9 @@ func (r routes) role(c *gin.Context) error {
 	return answer(c, viewRole(&role), err)
 }
 
+// maxRoleName is far below what the index of names holds, whatever the characters.
+const maxRoleName = 500
+
 // readRole reads a role's body: a right that is not there stays as it is.
 func readRole(c *gin.Context, partial bool) (p RolePatch, err error) {
 	body, err := web.Body(c)
@@ -69,7 +72,7 @@ func readRole(c *gin.Context, partial bool) (p RolePatch, err error) {
 		return p, err
 	}
 	f := web.FieldsOf(body, partial)
-	p.Name = f.String("name", web.Nullable, web.Blank)
+	p.Name = f.String("name", web.Nullable, web.Blank, web.MaxLen(maxRoleName))
 	for i, name := range rightNames {
 		if held := f.Bool(name); held.Set && held.Value {
 			p.Set |= 1 << i

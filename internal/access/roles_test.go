@@ -2,6 +2,7 @@ package access
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -36,6 +37,8 @@ func TestRoles(t *testing.T) {
 		post("full", body{"name": "X", "right_read_datalabs": "maybe", "right_manage_users": nil}).is(400,
 			`{"right_read_datalabs":["Must be a valid boolean."],"right_manage_users":["This field may not be null."]}`)
 		post("full", body{"name": body{}}).is(400, `{"name":["Not a valid string."]}`)
+		post("full", body{"name": incompressible(20_000)}).is(400, `{"name":["Ensure this field has no more than 500 characters."]}`)
+		post("full", body{"name": incompressible(500)}).is(201)
 		post("full", body{"name": "X", "right_full_admin": "false", "right_read_datalabs": true}).is(201)
 		post("full", body{"right_full_admin": true, "right_manage_users": true}).is(400, `{"error":"Cannot create a Full Admin role with falsy rights"}`)
 		post("full", body{}).is(201)
@@ -68,6 +71,15 @@ func TestRoles(t *testing.T) {
 		b.get("nora", path).is(404)
 		post("full", body{"name": "Renamed"}).is(201)
 	})
+}
+
+// incompressible is a text of as many characters of four bytes, none like its neighbours.
+func incompressible(n int) string {
+	text := make([]rune, n)
+	for i := range text {
+		text[i] = rune(0x20000 + rand.IntN(0xA000))
+	}
+	return string(text)
 }
 
 func TestListRoles(t *testing.T) {

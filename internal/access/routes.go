@@ -86,22 +86,30 @@ func (r routes) ofAccesses() web.Table {
 }
 
 func (r routes) ofPerimeters() web.Table {
-	const list, one = "/accesses/perimeters/", "/accesses/perimeters/:id/"
-	return web.Table{
+	const list, one, children = "/accesses/perimeters/", "/accesses/perimeters/:id/", "/accesses/perimeters/:id/children/"
+	table := append(r.ofCallersPerimeters(list), r.ofCallersPerimeters(children)...)
+	return append(table, web.Table{
 		{Method: http.MethodGet, Path: list, Summary: "Perimeters", Tag: tag, Query: perimeterParams, Paged: web.ByOffset,
 			Out: web.PageOf[perimeterView]{}, For: web.AnyUser, Do: r.perimeters},
-		{Method: http.MethodGet, Path: list + "manageable/", Summary: "Where the caller's administration begins, or a search in it",
+		{Method: http.MethodGet, Path: one, Summary: "One perimeter", Tag: tag, Out: perimeterView{}, For: web.AnyUser, Do: r.perimeter},
+		{Method: http.MethodGet, Path: children, Summary: "Direct children", Tag: tag, Query: perimeterParams, Paged: web.ByOffset,
+			Out: web.PageOf[perimeterView]{}, For: web.AnyUser, Do: r.children},
+		{Method: http.MethodGet, Path: children + ":child/", Summary: "One direct child", Tag: tag, Out: perimeterView{},
+			For: web.AnyUser, Do: r.child},
+	}...)
+}
+
+// ofCallersPerimeters are the questions about the caller. The contract has them under the perimeters and once more under the
+// children of any perimeter, which then has no effect, even if it does not exist (accesses.md 1).
+func (r routes) ofCallersPerimeters(under string) web.Table {
+	return web.Table{
+		{Method: http.MethodGet, Path: under + "manageable/", Summary: "Where the caller's administration begins, or a search in it",
 			Tag: tag, Query: perimeterParams, Out: []perimeterLite{}, For: web.AnyUser, Do: r.manageable},
-		{Method: http.MethodGet, Path: list + "patient-data/rights/", Summary: "Perimeters whose patients the caller reads", Tag: tag,
+		{Method: http.MethodGet, Path: under + "patient-data/rights/", Summary: "Perimeters whose patients the caller reads", Tag: tag,
 			Query: perimeterParams, Paged: web.ByOffset, Out: web.PageOf[readRightView]{}, For: web.AnyUser, Do: r.readRights},
-		{Method: http.MethodGet, Path: list + "patient-data/read/", Summary: "How the caller reads the patients of cohorts", Tag: tag,
+		{Method: http.MethodGet, Path: under + "patient-data/read/", Summary: "How the caller reads the patients of cohorts", Tag: tag,
 			Query: []web.Param{{Name: "cohort_ids", Type: "string", Doc: "comma list, required"}, {Name: "mode", Type: "string", Doc: "min or max"}},
 			Out:   ReadingMode{}, For: web.AnyUser, Do: r.patientData},
-		{Method: http.MethodGet, Path: one, Summary: "One perimeter", Tag: tag, Out: perimeterView{}, For: web.AnyUser, Do: r.perimeter},
-		{Method: http.MethodGet, Path: one + "children/", Summary: "Direct children", Tag: tag, Query: perimeterParams, Paged: web.ByOffset,
-			Out: web.PageOf[perimeterView]{}, For: web.AnyUser, Do: r.children},
-		{Method: http.MethodGet, Path: one + "children/:child/", Summary: "One direct child", Tag: tag, Out: perimeterView{},
-			For: web.AnyUser, Do: r.child},
 	}
 }
 

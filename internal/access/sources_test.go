@@ -3,6 +3,7 @@ package access
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -15,8 +16,10 @@ import (
 )
 
 // practitioner and role are entries of the directory's answer.
-func practitioner(username string) string {
-	return fmt.Sprintf(`{"resourceType":"Practitioner","id":"p-%[1]s","active":true,"identifier":[{"value":%[1]q}]}`, username)
+func practitioner(username string) string { return staff(username, `"active":true,`) }
+
+func staff(username, active string) string {
+	return fmt.Sprintf(`{"resourceType":"Practitioner","id":"p-%[1]s",%[2]s"identifier":[{"value":%[1]q}]}`, username, active)
 }
 
 func practitionerOf(username, id string, active bool, organization, code, period string) string {
@@ -55,8 +58,10 @@ func TestSyncOrbis(t *testing.T) {
 			practitionerOf("doctor", "r2", true, "4", "0_PLOMBIER", until(10*day)),
 			practitionerOf("doctor", "r3", true, "4711", "0_SAGEFEMME", until(10*day)),
 			practitionerOf("stranger", "r4", true, "4", "0_MEDECIN", until(10*day)),
-			practitionerOf("doctor", "r5", true, "4", "0_MEDECIN", `{"start":"soon"}`), `"rubbish"`)
-		require.Equal(t, OrbisReport{At: b.now, MissingPerimeters: []string{"4711"}, OrbisAccesses: 4, NewAccesses: 1, Unreadable: 3}, report)
+			practitionerOf("doctor", "r5", true, "4", "0_MEDECIN", `{"start":"soon"}`), `"rubbish"`,
+			`{"resourceType":"PractitionerRole","id":"r6","practitioner":{"reference":"p-doctor"},"code":[{"coding":[{"code":"0_MEDECIN"}]}]}`)
+		require.Equal(t, OrbisReport{At: b.now, MissingPerimeters: []string{"4711"}, OrbisAccesses: 5, NewAccesses: 1, Unreadable: 4,
+			Differences: []string{"+ access r1: doctor on perimeter 4"}}, report)
 		require.Equal(t, report, b.mailbox.reports[1])
 		list := all()
 		require.Len(t, list, 1)
@@ -102,6 +107,70 @@ func TestSyncOrbis(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, []string{"Practitioner?_revinclude=PractitionerRole%3Apractitioner&identifier=doctor"}, b.source.asked)
 		require.Equal(t, "doctor", b.mailbox.reports[len(b.mailbox.reports)-1].Username)
+	})
+}
+
+// TestPractitionerPass: cases 76 and 77, and who comes back.
+func TestPractitionerPass(t *testing.T) {
+	each(t, func(t *testing.T, b *bundle) {
+		b.role(nomi)
+		b.must(func(tx *database.Tx) error {
+			_, err := b.ensureRole(tx, RoleSeed{careTeamRole, nomi})
+			return err
+		})
+		b.give("doctor", pseudo, 5) // by hand, in a profile of its own
+		const active, inactive, silent = `"active":true,`, `"active":false,`, ""
+		until := fmt.Sprintf(`{"end":%q}`, b.now.AddDate(0, 0, 10).Format(time.RFC3339Nano))
+		role := practitionerOf("doctor", "r1", true, "4", "0_MEDECIN", until)
+		sync := func(service *Service, resources ...string) []string {
+			t.Helper()
+			b.source.resources = resources
+			report, err := service.SyncOrbis(t.Context(), "")
+			require.NoError(t, err)
+			return report.Differences
+		}
+		profiles := func(who string) (active []bool) {
+			t.Helper()
+			err := b.db.Read(t.Context()).Model(&Profile{}).Where("user_id = ? AND source = ?", who, SourceOrbis).Order("id").Pluck("is_active", &active).Error
+			require.NoError(t, err)
+			return active
+		}
+		places := func() (ids []int64) {
+			t.Helper()
+			for _, a := range read[[]shown](b.get("doctor", "/accesses/accesses/my-accesses/").is(200)) {
+				ids = append(ids, *a.PerimeterID)
+			}
+			return ids
+		}
+		require.Empty(t, sync(b.Service, staff("doctor", silent), staff("stranger", active)), "strangers are no users, and who knows about the doctor")
+		require.Empty(t, profiles("doctor"))
+		require.Equal(t, []string{"+ profile of doctor"}, sync(b.Dry(), staff("doctor", active)))
+		require.Empty(t, profiles("doctor"), "a dry run changes nothing")
+		require.Equal(t, []string{"+ profile of doctor"}, sync(b.Service, staff("doctor", active)))
+		require.Equal(t, []bool{true}, profiles("doctor"))
+		require.Equal(t, []string{"+ access r1: doctor on perimeter 4"}, sync(b.Service, staff("doctor", active), role))
+		require.Empty(t, sync(b.Service, staff("doctor", active), role))
+		require.Equal(t, []int64{5, 4}, places())
+
+		reports := len(b.mailbox.reports)
+		require.Empty(t, sync(b.Service, staff("doctor", silent), role))
+		require.Empty(t, sync(b.Service, staff("doctor", inactive), staff("doctor", active), role), "one of the two works")
+		require.Equal(t, []string{"- profile of doctor, with 1 accesses"}, sync(b.Dry(), staff("doctor", inactive), role))
+		require.Equal(t, []int64{5, 4}, places())
+		require.Equal(t, []string{"- profile of doctor, with 1 accesses"}, sync(b.Service, role, staff("doctor", inactive)), "whatever the role says")
+		require.Equal(t, []bool{false}, profiles("doctor"))
+		require.Equal(t, []int64{5}, places(), "what was given by hand is left")
+		require.Empty(t, sync(b.Service, staff("doctor", inactive), role))
+		require.Len(t, b.mailbox.reports, reports+5, "one for each run")
+
+		require.Equal(t, []string{"~ profile of doctor: active again", "~ access r1"}, sync(b.Service, staff("doctor", active), role))
+		require.Equal(t, []bool{true}, profiles("doctor"))
+		require.Equal(t, []int64{5, 4}, places())
+		b.must(func(tx *database.Tx) error {
+			return tx.Exec("UPDATE accesses_profile SET is_active = false WHERE source = 'ORBIS'").Error
+		})
+		require.Empty(t, sync(b.Service, staff("doctor", active), role))
+		require.Equal(t, []bool{false}, profiles("doctor"), "somebody else has made it inactive")
 	})
 }
 
@@ -194,13 +263,44 @@ func TestSyncFromCareSites(t *testing.T) {
 		report, err = b.SyncFromCareSites(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, SyncReport{}, report, "the same again, in whatever order")
-		b.source.sites = b.source.sites[:0]
+		for i, c := range b.source.sites {
+			switch c.ID {
+			case 4: // out of the tree, with 9 and 10 below it
+				b.source.sites[i].ParentID = new(int64(4711))
+			case 8:
+				b.source.sites[i].ID = 88
+			}
+		}
+		report, err = b.SyncFromCareSites(t.Context())
+		require.NoError(t, err)
+		require.ElementsMatch(t, []string{"+ 88 name8", "~ 3 name3: inferior_levels_ids", "~ 1 name1: inferior_levels_ids", "- 8 name8"}, report.Differences)
+		require.Equal(t, []string{
+			"care site 4 is not under the root: it is passed over", "care site 9 is not under the root: it is passed over",
+			"care site 10 is not under the root: it is passed over",
+		}, report.Warnings)
+		all := b.source.sites
+		b.source.sites = slices.DeleteFunc(slices.Clone(all), func(c CareSite) bool { return c.ID != 999999 })
+		_, err = b.SyncFromCareSites(t.Context())
+		require.ErrorIs(t, err, ErrOnlyRootSite)
+		b.source.sites = nil
 		_, err = b.SyncFromCareSites(t.Context())
 		require.ErrorIs(t, err, ErrNoRootSite)
 		b.source.broken = true
 		_, err = b.SyncFromCareSites(t.Context())
 		require.ErrorIs(t, err, errBroken)
 		require.Len(t, read[page](b.get("nora", "/accesses/perimeters/").is(200)).Results, 11)
+	})
+}
+
+func TestSyncFromTheRootAlone(t *testing.T) {
+	t.Parallel()
+	databasetest.Each(t, func(t *testing.T, db *database.DB) {
+		b := setup(t, db)
+		b.cfg.RootPerimeterID = 1
+		b.source.sites = []CareSite{{ID: 1, Name: new("Only"), CohortID: "1"}}
+		report, err := b.SyncFromCareSites(t.Context())
+		require.NoError(t, err, "a tree that has no more than that")
+		require.Equal(t, []string{"+ 1 Only"}, report.Differences)
 	})
 }
 
@@ -211,16 +311,21 @@ func TestGrowSitesChoosesTheSameEveryTime(t *testing.T) {
 	list := []CareSite{
 		{ID: 1, CohortID: "1"}, {ID: 2, ParentID: parent(1), CohortID: "2"}, {ID: 3, ParentID: parent(1), CohortID: "3"},
 		{ID: 4, ParentID: parent(3), CohortID: "4"}, {ID: 4, ParentID: parent(2), CohortID: "10"}, {ID: 4, ParentID: parent(2), CohortID: "9"},
+		{ID: 4, ParentID: parent(0), CohortID: "9"}, // a parent that is no site
 		{ID: 8, ParentID: parent(9), CohortID: "8"}, {ID: 9, ParentID: parent(8), CohortID: "9"},
 	}
 	for range 20 {
 		rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
-		root, warnings := s.growSites(list)
+		root, selected, warnings := s.growSites(list)
 		rows := flatten(root, nil)
 		require.Len(t, rows, 4)
 		require.Equal(t, []int64{1, 2, 4, 3}, []int64{rows[0].ID, rows[1].ID, rows[2].ID, rows[3].ID})
 		require.Equal(t, "9", *rows[2].CohortID)
-		require.Len(t, warnings, 2)
+		require.Len(t, selected, 6)
+		require.Equal(t, []string{
+			"care site 4 has several parents or virtual cohorts", "care site 4 has several parents or virtual cohorts",
+			"care site 8 is not under the root: it is passed over", "care site 9 is not under the root: it is passed over",
+		}, warnings)
 	}
 }
 
@@ -273,7 +378,7 @@ func TestOMOP(t *testing.T) {
 		}
 		return nil
 	}))
-	source, err := NewOMOP(OMOPConfig{URL: url, SearchPath: schema, Schema: schema, RootID: 1, Types: []string{"CHU", "L'Hôpital"}})
+	source, err := NewOMOP(OMOPConfig{URL: url, Schemas: schema, RootID: 1, Types: []string{"CHU", "L'Hôpital"}})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, source.Close()) })
 	sites, err := source.CareSites(t.Context())
@@ -284,12 +389,20 @@ func TestOMOP(t *testing.T) {
 	}, sites)
 	_, err = source.db.ExecContext(t.Context(), "DELETE FROM "+schema+".list")
 	require.ErrorContains(t, err, "read-only")
-	for _, cfg := range []OMOPConfig{{URL: url, Schema: "x; DROP"}, {URL: url, SearchPath: "a,b c"}, {URL: "postgres://a:secret@[:x"}} {
+	for schemas, path := range map[string]string{"": "omop,public", "public": "omop,public", "a, b": "a, b,omop", "omop": "omop,omop"} {
+		o, err := NewOMOP(OMOPConfig{URL: url, Schemas: schemas})
+		require.NoError(t, err)
+		var got string
+		require.NoError(t, o.db.QueryRowContext(t.Context(), "SHOW search_path").Scan(&got))
+		require.Equal(t, path, got)
+		require.NoError(t, o.Close())
+	}
+	for _, cfg := range []OMOPConfig{{URL: url, Schemas: "x; DROP"}, {URL: url, Schemas: "a,b c"}, {URL: "postgres://a:secret@[:x"}} {
 		_, err := NewOMOP(cfg)
 		require.Error(t, err)
 		require.NotContains(t, err.Error(), "secret")
 	}
-	empty, err := NewOMOP(OMOPConfig{URL: url, SearchPath: "public"})
+	empty, err := NewOMOP(OMOPConfig{URL: url, Schemas: "public"})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, empty.Close()) })
 	_, err = empty.CareSites(t.Context())

@@ -47,7 +47,7 @@ func (s *store) tree(ctx context.Context) (*Tree, error) {
 	tree := BuildTree(rows)
 	tree.version = version
 	for _, problem := range tree.Problems() {
-		s.log.WarnContext(ctx, "perimeters make no tree", "problem", problem)
+		s.log.WarnContext(ctx, "perimeters make no tree", "problem", problem.String())
 	}
 	s.current = tree
 	return tree, nil
@@ -65,7 +65,8 @@ func (s *store) version(ctx context.Context) (int64, error) {
 	return versions[0], nil
 }
 
-// touchTree makes every process load the perimeters again. Call it in each transaction that writes them.
+// touchTree makes every process load the perimeters again. Call it in each transaction that writes them, before it does: the
+// others wait for the row that it locks, instead of for each other's perimeters.
 func touchTree(tx *database.Tx) error {
 	err := tx.Exec(`INSERT INTO engine_version (name, version) VALUES (?, 1)
 		ON CONFLICT (name) DO UPDATE SET version = engine_version.version + 1`, treeVersion).Error

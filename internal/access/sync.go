@@ -15,14 +15,18 @@ import (
 type SyncReport struct {
 	Created, Updated, Removed int
 	ClosedAccesses            int64
-	// Differences tell each perimeter that is added (+), changed (~) or removed (-).
+	// Differences tell each perimeter that is added (+), changed (~, with the names of the columns) or removed (-).
 	Differences []string
 	// Warnings are sentences about what was odd in the source.
 	Warnings []string
 }
 
-func (r *SyncReport) differs(sign string, p Perimeter) {
-	r.Differences = append(r.Differences, fmt.Sprintf("%s %d %s", sign, p.ID, deref(p.Name)))
+func (r *SyncReport) differs(sign string, p Perimeter, columns ...string) {
+	line := fmt.Sprintf("%s %d %s", sign, p.ID, deref(p.Name))
+	if len(columns) > 0 {
+		line += ": " + strings.Join(columns, ", ")
+	}
+	r.Differences = append(r.Differences, line)
 }
 
 // String tells an operator what was done, or would be.
@@ -34,10 +38,18 @@ func (r SyncReport) String() string {
 	return strings.Join(lines, "\n")
 }
 
+// source is what reconcile has to know of where perimeters come from.
+type source struct {
+	// cohorts: it gives the virtual cohorts as well.
+	cohorts bool
+	// alsoNames are perimeters that it names without a place in the tree: they are neither changed nor deleted.
+	alsoNames map[int64]bool
+}
+
 // reconcile makes the perimeters those of a source, within a transaction (accesses.md 18.4, 19): it inserts, updates what
-// differs (reviving what was deleted), soft-deletes what the source does not name, and ends the accesses on that. The rows'
-// virtual cohorts are the source's only withCohorts. It returns the rows as they are now, and as they were.
-func (s *Service) reconcile(tx *database.Tx, wanted []Perimeter, withCohorts bool, report *SyncReport) (now, before map[int64]Perimeter, err error) {
+// differs (reviving what was deleted), soft-deletes what the source does not name, and ends the accesses on that. It returns
+// the rows as they are now, and as they were.
+func (s *Service) reconcile(tx *database.Tx, wanted []Perimeter, from source, report *SyncReport) (now, before map[int64]Perimeter, err error) {
 	if err := touchTree(tx); err != nil { // first: it holds back callbacks and other synchronisations until the commit
 		return nil, nil, err
 	}
@@ -53,7 +65,8 @@ func (s *Service) reconcile(tx *database.Tx, wanted []Perimeter, withCohorts boo
 	var writes []Perimeter
 	for _, p := range wanted {
 		old, known := before[p.ID]
-		next, differs := renewed(old, p, withCohorts)
+		next := renewed(old, p, from.cohorts)
+		changed := changes(old, next)
 		switch {
 		case !known:
 			next = p
@@ -62,23 +75,27 @@ func (s *Service) reconcile(tx *database.Tx, wanted []Perimeter, withCohorts boo
 			report.Created++
 			report.differs("+", next)
 			writes = append(writes, next)
-		case differs:
+		case len(changed) > 0:
 			next.UpdateDatetime = &moment
 			report.Updated++
-			report.differs("~", next)
+			report.differs("~", next, changed...)
 			writes = append(writes, next)
 		}
 		now[p.ID] = next
 	}
-	if err := writePerimeters(tx, writes); err != nil {
+	if err := writePerimeters(tx, writes, clause.OnConflict{UpdateAll: true}); err != nil {
 		return nil, nil, err
 	}
-	return now, before, s.removeOthers(tx, now, existing, moment, report)
+	gone := slices.DeleteFunc(existing, func(p Perimeter) bool {
+		_, stays := now[p.ID]
+		return stays || from.alsoNames[p.ID]
+	})
+	return now, before, s.remove(tx, gone, moment, report)
 }
 
-// renewed is a known perimeter with what the source says of it, and whether that changes anything.
-func renewed(old, p Perimeter, withCohorts bool) (next Perimeter, differs bool) {
-	next = old
+// renewed is a known perimeter with what the source says of it.
+func renewed(old, p Perimeter, withCohorts bool) Perimeter {
+	next := old
 	next.DeleteDatetime = nil
 	next.Name, next.ShortName, next.SourceValue, next.TypeSourceValue = p.Name, p.ShortName, p.SourceValue, p.TypeSourceValue
 	next.ParentID, next.Level, next.FullPath = p.ParentID, p.Level, p.FullPath
@@ -86,15 +103,29 @@ func renewed(old, p Perimeter, withCohorts bool) (next Perimeter, differs bool) 
 	if withCohorts {
 		next.CohortID, next.CohortSize = p.CohortID, p.CohortSize
 	}
-	equal := old.DeleteDatetime == nil && equalPtr(old.ParentID, next.ParentID) && equalPtr(old.Level, next.Level)
-	for _, pair := range [][2]*string{
-		{old.Name, next.Name}, {old.ShortName, next.ShortName}, {old.SourceValue, next.SourceValue},
-		{old.TypeSourceValue, next.TypeSourceValue}, {old.FullPath, next.FullPath}, {old.AboveLevelsIDs, next.AboveLevelsIDs},
-		{old.InferiorLevelsIDs, next.InferiorLevelsIDs}, {old.CohortID, next.CohortID}, {old.CohortSize, next.CohortSize},
-	} {
-		equal = equal && equalPtr(pair[0], pair[1])
+	return next
+}
+
+// changes are the columns in which a perimeter differs from what it was.
+func changes(old, next Perimeter) (columns []string) {
+	note := func(column string, same bool) {
+		if !same {
+			columns = append(columns, column)
+		}
 	}
-	return next, !equal
+	note("delete_datetime", old.Live())
+	note("parent_id", equalPtr(old.ParentID, next.ParentID))
+	note("level", equalPtr(old.Level, next.Level))
+	note("name", equalPtr(old.Name, next.Name))
+	note("short_name", equalPtr(old.ShortName, next.ShortName))
+	note("source_value", equalPtr(old.SourceValue, next.SourceValue))
+	note("type_source_value", equalPtr(old.TypeSourceValue, next.TypeSourceValue))
+	note("full_path", equalPtr(old.FullPath, next.FullPath))
+	note("above_levels_ids", equalPtr(old.AboveLevelsIDs, next.AboveLevelsIDs))
+	note("inferior_levels_ids", equalPtr(old.InferiorLevelsIDs, next.InferiorLevelsIDs))
+	note("cohort_id", equalPtr(old.CohortID, next.CohortID))
+	note("cohort_size", equalPtr(old.CohortSize, next.CohortSize))
+	return columns
 }
 
 func equalPtr[T comparable](a, b *T) bool {
@@ -104,26 +135,23 @@ func equalPtr[T comparable](a, b *T) bool {
 	return *a == *b
 }
 
-// writePerimeters inserts rows or overwrites those of the same id, as they are.
-func writePerimeters(tx *database.Tx, rows []Perimeter) error {
+// writePerimeters inserts rows; conflict says what becomes of those of the same id.
+func writePerimeters(tx *database.Tx, rows []Perimeter, conflict clause.OnConflict) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	overwrite := clause.OnConflict{Columns: []clause.Column{{Name: "id"}}, UpdateAll: true}
-	if err := tx.Clauses(overwrite).CreateInBatches(rows, 500).Error; err != nil {
+	conflict.Columns = []clause.Column{{Name: "id"}}
+	if err := tx.Clauses(conflict).CreateInBatches(rows, 500).Error; err != nil {
 		return fmt.Errorf("write perimeters: %w", err)
 	}
-	return nil
+	return database.AdvanceSequence(tx.DB, Perimeter{}.TableName())
 }
 
-// removeOthers soft-deletes the perimeters that are not kept, keeping the first moment of those that already were, and ends
-// the accesses in force on all of them, or on no perimeter at all (accesses.md 18.6).
-func (s *Service) removeOthers(tx *database.Tx, kept map[int64]Perimeter, existing []Perimeter, now time.Time, report *SyncReport) error {
+// remove soft-deletes perimeters, keeping the first moment of those that already were, and ends the accesses in force on all
+// of them, or on no perimeter at all (accesses.md 18.6).
+func (s *Service) remove(tx *database.Tx, perimeters []Perimeter, now time.Time, report *SyncReport) error {
 	var live, gone []int64
-	for _, p := range existing {
-		if _, stays := kept[p.ID]; stays {
-			continue
-		}
+	for _, p := range perimeters {
 		gone = append(gone, p.ID)
 		if p.Live() {
 			live = append(live, p.ID)

@@ -149,9 +149,14 @@ func TestSyncFromFHIR(t *testing.T) {
 		report, err := b.SyncFromFHIR(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, report, dry, "and tells what would be done")
-		require.ElementsMatch(t, []string{"+ 4 Four", "+ 5 Five", "+ 6 Six", "+ 7 Seven", "+ 8 Eight", "~ 9999 Top", "~ 2 Two", "~ 3 Three", "- 0 old 0", "- 1 old 1"}, report.Differences)
+		require.ElementsMatch(t, []string{"+ 4 Four", "+ 5 Five", "+ 6 Six", "+ 7 Seven", "+ 8 Eight",
+			"~ 9999 Top: level, name, short_name, type_source_value, full_path, above_levels_ids, inferior_levels_ids",
+			"~ 2 Two: parent_id, level, name, short_name, type_source_value, full_path, above_levels_ids, inferior_levels_ids",
+			"~ 3 Three: parent_id, level, name, short_name, type_source_value, full_path, above_levels_ids, inferior_levels_ids",
+			"- 0 old 0", "- 1 old 1"}, report.Differences)
 		report.Differences = nil
 		require.Equal(t, SyncReport{Created: 5, Updated: 3, Removed: 2, ClosedAccesses: 2}, report)
+		require.EqualValues(t, 10000, b.nextPerimeter(), "after the last of the source")
 		require.Equal(t, []string{"Organization?active=true"}, b.source.asked)
 		require.ElementsMatch(t, []VirtualCohort{
 			{4, []string{"8"}, ""}, {5, []string{}, ""}, {6, []string{}, ""}, {7, []string{}, ""}, {8, []string{}, ""},
@@ -199,8 +204,10 @@ func TestSyncFromFHIR(t *testing.T) {
 		require.True(t, tree.Covers(3, 8))
 		require.False(t, tree.Covers(2, 8))
 		b.source.resources = append(b.source.resources, org(1, "Back", "8"))
-		_, err = b.SyncFromFHIR(t.Context())
+		report, err = b.SyncFromFHIR(t.Context())
 		require.NoError(t, err)
+		require.Equal(t, "~ 8 Eight: inferior_levels_ids\n~ 1 Back: delete_datetime, parent_id, level, name, short_name, type_source_value, full_path, "+
+			"above_levels_ids, inferior_levels_ids\n0 added, 2 changed, 0 removed, 0 accesses ended", report.String())
 		b.get("nora", "/accesses/perimeters/1/").is(200)
 	})
 }

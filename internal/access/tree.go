@@ -19,7 +19,7 @@ type Tree struct {
 	place    map[int64]int
 	roots    []int
 	byCohort map[string][]int
-	problems []string
+	problems []Problem
 }
 
 type node struct {
@@ -69,7 +69,7 @@ func (t *Tree) parentsOf(rows []Perimeter) []int {
 			if at, found := byID[*id]; found {
 				parents[i] = at
 			} else {
-				t.problems = append(t.problems, fmt.Sprintf("perimeter %d: its parent %d does not exist", rows[i].ID, *id))
+				t.problems = append(t.problems, Problem{rows[i].ID, fmt.Sprintf("has the parent %d, which does not exist", *id)})
 			}
 		}
 	}
@@ -94,7 +94,7 @@ func (t *Tree) cutCycles(rows []Perimeter, parents []int) {
 		}
 		if at >= 0 && state[at] == onPath { // the path has bitten its tail, at its node "at"
 			for _, member := range path[slices.Index(path, at):] {
-				t.problems = append(t.problems, fmt.Sprintf("perimeter %d is its own ancestor", rows[member].ID))
+				t.problems = append(t.problems, Problem{rows[member].ID, "is its own ancestor"})
 				parents[member] = -1
 			}
 		}
@@ -146,8 +146,17 @@ func (t *Tree) index(i int) {
 	}
 }
 
-// Problems says, in sentences, which rows make no tree.
-func (t *Tree) Problems() []string { return t.problems }
+// Problem is a row that makes no tree.
+type Problem struct {
+	PerimeterID int64
+	Text        string // what is said of the perimeter
+}
+
+// String is a sentence.
+func (p Problem) String() string { return fmt.Sprintf("perimeter %d %s", p.PerimeterID, p.Text) }
+
+// Problems are the rows that make no tree.
+func (t *Tree) Problems() []Problem { return t.problems }
 
 // Len is the number of perimeters, soft-deleted ones included.
 func (t *Tree) Len() int { return len(t.nodes) }

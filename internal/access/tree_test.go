@@ -100,10 +100,10 @@ func TestTreeProblems(t *testing.T) {
 		{ID: 4, LocalID: "4", ParentID: new(int64(2))}, {ID: 5, LocalID: "5", ParentID: new(int64(99))}, {ID: 6, LocalID: "6", ParentID: new(int64(6))},
 	}
 	tree := BuildTree(rows)
-	require.ElementsMatch(t, []string{
-		"perimeter 5: its parent 99 does not exist", "perimeter 2 is its own ancestor", "perimeter 3 is its own ancestor",
-		"perimeter 6 is its own ancestor",
+	require.ElementsMatch(t, []Problem{
+		{5, "has the parent 99, which does not exist"}, {2, "is its own ancestor"}, {3, "is its own ancestor"}, {6, "is its own ancestor"},
 	}, tree.Problems())
+	require.Equal(t, "perimeter 2 is its own ancestor", Problem{2, "is its own ancestor"}.String())
 	require.True(t, tree.Covers(2, 4))
 	require.False(t, tree.Covers(3, 4), "a cycle gives no rights through it")
 	require.Equal(t, []int64{1}, idsOf(tree.Roots()))

@@ -55,6 +55,8 @@ var special = map[string]string{
 	"GET /accesses/roles/assignable/":             "/accesses/roles/assignable/?perimeter_id=2",
 	"GET /accesses/perimeters/patient-data/read/": "/accesses/perimeters/patient-data/read/?mode=min&cohort_ids=1002",
 	"GET /cohort/cohorts/cohort-rights/":          "/cohort/cohorts/cohort-rights/?group_id={group}",
+
+	"GET /accesses/perimeters/:id/children/patient-data/read/": "/accesses/perimeters/:id/children/patient-data/read/?mode=min&cohort_ids=1002",
 }
 
 // fill makes a path of a route's pattern, about the rows of an owner.
@@ -124,6 +126,7 @@ var (
 	ownRowAdmin = rule{allowed: theOwner + " fullAdmin", rest: missing}
 	noMachine   = rule{forbidden: machines, rest: ok}
 	callback    = rule{allowed: machines, forbidden: theOwner, rest: missing}
+	reader      = rule{allowed: "nominative pseudonymised otherOwner fullAdmin " + theOwner, rest: missing}
 	manager     = rule{allowed: managers, rest: forbidden}
 	managerHere = rule{allowed: managersHere, rest: forbidden}
 	userManager = rule{allowed: "userManager fullAdmin", rest: forbidden}
@@ -168,12 +171,16 @@ var matrix = map[string]rule{
 	"GET /accesses/perimeters/":                     anyUser,
 	"GET /accesses/perimeters/manageable/":          anyUser,
 	"GET /accesses/perimeters/patient-data/rights/": anyUser,
-	"GET /accesses/perimeters/patient-data/read/":   {allowed: "nominative pseudonymised otherOwner fullAdmin " + theOwner, rest: missing},
+	"GET /accesses/perimeters/patient-data/read/":   reader,
 	"GET /accesses/perimeters/:id/":                 anyUser,
 	"GET /accesses/perimeters/:id/children/":        anyUser,
 	"GET /accesses/perimeters/:id/children/:child/": anyUser,
 	"PUT /fhir-perimeters/_sync/":                   adminOrJobs,
 	"PATCH /fhir-perimeters/:id/":                   adminOrJobs,
+
+	"GET /accesses/perimeters/:id/children/manageable/":          anyUser,
+	"GET /accesses/perimeters/:id/children/patient-data/rights/": anyUser,
+	"GET /accesses/perimeters/:id/children/patient-data/read/":   reader,
 
 	"GET /cohort/":                   anyUser,
 	"GET /cohort/folders/":           anyUser,

@@ -44,6 +44,8 @@ func (a *App) Synchronise(ctx context.Context, source string, dry bool) (fmt.Str
 	service := a.parts.access
 	if dry {
 		service = service.Dry()
+	} else {
+		defer a.changed(ctx, answercache.Rights) // also after an error: who can tell whether the commit failed
 	}
 	switch source {
 	case "fhir":

@@ -70,7 +70,7 @@ func (a *App) buildAccess(p *parts) error {
 		}
 	}
 	if included(a.cfg, "accesses_perimeters") {
-		source, err := access.NewOMOP(access.OMOPConfig{URL: a.cfg.SourceURL(), SearchPath: per.SourceSchemas, RootID: per.RootID, Types: per.Types})
+		source, err := access.NewOMOP(access.OMOPConfig{URL: a.cfg.SourceURL(), Schemas: per.SourceSchemas, RootID: per.RootID, Types: per.Types})
 		if err != nil {
 			return err
 		}

@@ -239,6 +239,9 @@ func Load(environ []string) (Config, error) {
 		cfg.Cohort.SizeLimit, err = alias(values, "COHORT_LIMIT", 20000)
 		errs = append(errs, err)
 	}
+	if schemas := values["PERIMETERS_SOURCE_DB_SCHEMAS"]; schemas != "" && values["PERIMETERS_SOURCE_DB_SCHEMA"] == "" {
+		cfg.Perimeters.SourceSchemas = schemas
+	}
 	cfg.Auth.EmailRegex = orDefault(cfg.Auth.EmailRegex, EmailRegexDefault)
 	cfg.Auth.JWTKey = Secret(strings.ReplaceAll(cfg.Auth.JWTKey.Reveal(), `\n`, "\n"))
 	cfg.Auth.OIDCServers, err = oidcServers(values)

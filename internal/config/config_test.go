@@ -41,6 +41,17 @@ func TestLoad(t *testing.T) {
 		require.True(t, bool(cfg.System.Debug))
 		require.Equal(t, "postgres://u:p%40ss@h:5432/n?sslmode=prefer", cfg.DatabaseURL())
 	})
+	t.Run("ReadsTheFormerNameOfTheSourcesSchemas", func(t *testing.T) {
+		t.Parallel()
+		const now, formerly = "PERIMETERS_SOURCE_DB_SCHEMA=", "PERIMETERS_SOURCE_DB_SCHEMAS="
+		for want, environ := range map[string][]string{
+			"public": {formerly}, "omop": {formerly + "omop"}, "a,b": {now + "a,b", formerly + "omop"}, "c": {now + "c"},
+		} {
+			cfg, err := Load(environ)
+			require.NoError(t, err)
+			require.Equal(t, want, cfg.Perimeters.SourceSchemas)
+		}
+	})
 	t.Run("NeverPrintsSecrets", func(t *testing.T) {
 		t.Parallel()
 		cfg, err := Load([]string{"DJANGO_SECRET_KEY=planted-1", "SECRET_KEY_FALLBACKS=planted-2,planted-3", "DB_PASSWORD=planted-4"})

@@ -43,6 +43,10 @@ var questions = map[string]kept{
 	"/cohort/cohorts/":                          {"CohortResultViewSet.list", Cohorts},
 	"/cohort/fhir-filters/":                     {"FhirFilterViewSet.list", Cohorts},
 	"/exports/":                                 {"ExportViewSet.list", Exports},
+
+	"/accesses/perimeters/:id/children/manageable/":          {"NestedPerimeterViewSet.get_manageable_perimeters", Rights},
+	"/accesses/perimeters/:id/children/patient-data/rights/": {"NestedPerimeterViewSet.get_data_read_rights_on_perimeters", Rights},
+	"/accesses/perimeters/:id/children/patient-data/read/":   {"NestedPerimeterViewSet.check_read_patient_data_rights", Cohorts},
 }
 
 // groupsOf are what a change on a path makes wrong. Users and all that is not told apart touch the rights, on which every

@@ -47,6 +47,15 @@ func OffsetPage(c *gin.Context) Page {
 	return p
 }
 
+// WholePage is OffsetPage for lists whose clients show what they get and never ask for more: without limit it is everything.
+func WholePage(c *gin.Context) Page {
+	p := OffsetPage(c)
+	if c.Query("limit") == "" {
+		p.Limit = maxLimit
+	}
+	return p
+}
+
 // NumberedPage reads page (pagination A), a number from 1 or "last". Whether the page exists is known only once the rows
 // are counted: see Fit.
 func NumberedPage(c *gin.Context) (Page, error) {
