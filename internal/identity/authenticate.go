@@ -43,15 +43,21 @@ type Authenticator struct {
 	QueryExecutor, SolrETL string
 }
 
-const triedKey = "identity.tried"
+const outcomeKey = "identity.outcome"
 
 // Authenticate is web.Config.Authenticate: it remembers the caller in the request. Nobody is not an error; a malformed
-// header and a refused impersonation are.
+// header and a refused impersonation are. Asked again about a request, it says the same.
 func (a *Authenticator) Authenticate(c *gin.Context) error {
-	if c.GetBool(triedKey) {
-		return nil
+	if outcome, tried := c.Get(outcomeKey); tried {
+		err, _ := outcome.(error)
+		return err
 	}
-	c.Set(triedKey, true)
+	err := a.authenticate(c)
+	c.Set(outcomeKey, err)
+	return err
+}
+
+func (a *Authenticator) authenticate(c *gin.Context) error {
 	header := c.GetHeader("Authorization")
 	if header == "" {
 		return nil
@@ -66,6 +72,7 @@ func (a *Authenticator) Authenticate(c *gin.Context) error {
 	method := Method(c)
 	caller, err := a.Identify(c.Request.Context(), parts[1], method, c.GetHeader("X-Impersonate"))
 	if err != nil {
+		Remember(c, caller) // the request log tells who was refused
 		return err
 	}
 	caller.TraceID = traceID(c.GetHeader("X-Trace-Id"))
@@ -84,7 +91,7 @@ func Method(c *gin.Context) string {
 	return c.GetHeader("AuthorizationMethod")
 }
 
-// Identify is the caller that a token stands for, nobody if it is not accepted.
+// Identify is the caller that a token stands for, nobody if it is not accepted. With a refusal comes who was refused.
 func (a *Authenticator) Identify(ctx context.Context, token, method, impersonate string) (Caller, error) {
 	if key, ok := a.keyOf(token); ok {
 		user, live, err := a.Store.Live(ctx, key.Username)
@@ -127,7 +134,7 @@ func (a *Authenticator) impersonate(ctx context.Context, real User, target strin
 		return Caller{}, err
 	}
 	if !admin {
-		return Caller{}, fault.Forbidden{Detail: "Vous n'avez pas le droit d'impersonnifier un autre utilisateur"}
+		return Caller{RealUsername: real.Username, RefusedTarget: cut(target, 150)}, fault.Forbidden{Detail: "Vous n'avez pas le droit d'impersonnifier un autre utilisateur"}
 	}
 	user, live, err := a.Store.Live(ctx, target)
 	if err != nil {

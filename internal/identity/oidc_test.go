@@ -382,7 +382,11 @@ func TestForeignRefreshAndLogout(t *testing.T) {
 func TestSignInThroughAProvider(t *testing.T) {
 	t.Parallel()
 	o := oidcSetup(t, nil)
-	b := sqlite(t, func(c *config) { c.service.Provider, c.auth.OIDC = o.OIDC, o.OIDC })
+	var logged identity.Caller
+	b := sqlite(t, func(c *config) {
+		c.service.Provider, c.auth.OIDC = o.OIDC, o.OIDC
+		c.logged = func(who identity.Caller) { logged = who }
+	})
 	anybody := b.With("AuthorizationMethod", "OIDC")
 	body := anybody.POST("/auth/login/", map[string]any{"auth_code": "x", "redirect_uri": nil}).Status(200).Object()
 	require.Equal(t, "alice", body["user"].(map[string]any)["username"])
@@ -395,6 +399,7 @@ func TestSignInThroughAProvider(t *testing.T) {
 	anybody.POST("/auth/login/", map[string]any{"redirect_uri": ""}).Status(401).Is("{\"error\":\"Missing `'auth_code'`\"}")
 	anybody.POST("/auth/login/", map[string]any{"auth_code": "x"}).Status(401).Is("{\"error\":\"Missing `'redirect_uri'`\"}")
 	anybody.POST("/auth/login/", map[string]any{"auth_code": "of-nobody", "redirect_uri": ""}).Status(401).Is(`{"error":"User matching query does not exist."}`)
+	require.Equal(t, identity.Caller{RealUsername: "nobody"}, logged, "who was refused is known to the request log, and is nobody otherwise")
 	b.bearer(access, "OIDC").POST("/auth/logout/", map[string]any{"refresh_token": 5}).Status(400)
 }
 

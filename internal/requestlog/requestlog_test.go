@@ -61,7 +61,16 @@ func setup(t *testing.T, db *database.DB) *webtest.Client {
 	table := web.Table{{Method: "POST", Path: "/things/:id/", Out: struct{}{}, For: web.Anyone, View: "views.Things", Action: "create", Do: do},
 		{Method: "POST", Path: "/unlogged/", Out: struct{}{}, For: web.Anyone, Do: do}}
 	return webtest.New(t, webtest.Tables{table, log.Table(users{identity.NewStore(db)})}, webtest.Callers(func(c *gin.Context, name string) {
-		identity.Remember(c, identity.Caller{Username: name, RealUsername: name})
+		caller := identity.Caller{Username: name, RealUsername: name}
+		switch c.GetHeader("X-Is") { // what identity says of callers who ask to be somebody else
+		case "refused":
+			caller = identity.Caller{RealUsername: name, RefusedTarget: c.GetHeader("X-Impersonate")}
+		case "unknown":
+			caller = identity.Caller{RealUsername: name}
+		case "impersonating":
+			caller.Username = c.GetHeader("X-Impersonate")
+		}
+		identity.Remember(c, caller)
 	}), webtest.Authorize(func(_ *gin.Context, name string, who web.Who) error {
 		switch {
 		case name == "":
@@ -107,6 +116,29 @@ func TestRowsOfRequests(t *testing.T) {
 		require.NotContains(t, detail, "related_names")
 		require.Nil(t, detail["user_details"])
 		require.Equal(t, 3, databasetest.Count(t, db, func() { client.As("admin").GET("/logs/") }), "the count, the page, its users")
+	})
+}
+
+func TestRowsNameWhoIsBehind(t *testing.T) {
+	t.Parallel()
+	databasetest.Each(t, func(t *testing.T, db *database.DB) {
+		client := setup(t, db)
+		for _, tt := range []struct{ as, is, target string }{{"admin", "impersonating", "alice"}, {"alice", "refused", "ad\"min\xff\x00"}, {"stranger", "unknown", ""}, {"admin", "impersonating", "admin"}} {
+			client.As(tt.as).With("X-Is", tt.is).With("X-Impersonate", tt.target).POST("/things/1/", nil).Status(200)
+		}
+		rows := client.As("admin").GET("/logs/").Status(200).Results()
+		require.Len(t, rows, 4)
+		for i, want := range [][]any{
+			{"alice", "alice", `{"impersonator_username":"admin"}`, map[string]any{"impersonator_username": "admin"}},
+			{"alice", "alice", "{\"refused_target_username\":\"ad\\\"min\uFFFD\"}", map[string]any{"refused_target_username": "ad\"min\uFFFD"}},
+			{nil, "stranger", nil, nil},
+			{"admin", "admin", nil, nil},
+		} {
+			require.Equal(t, want, []any{rows[i]["user"], rows[i]["username_persistent"], rows[i]["response"], rows[i]["related_names"]})
+		}
+		detail := client.As("admin").GET(fmt.Sprintf("/logs/%v/", rows[0]["id"])).Status(200).Object()
+		require.Equal(t, `{"impersonator_username":"admin"}`, detail["response"])
+		require.Len(t, client.As("admin").GET(`/logs/?response="impersonator_username":"admin"`).Results(), 1)
 	})
 }
 
