@@ -83,7 +83,8 @@ func (s *Server) Mount(method, path string, h gin.HandlerFunc) { s.engine.Handle
 // handle wraps a route's function in the order of checks of system.md 2.2.
 func (s *Server) handle(r Route) gin.HandlerFunc {
 	return func(c *gin.Context) {
-		started := time.Now()
+		record := s.recorder(c, r)
+		defer record() // a download that breaks off ends in a panic
 		flush := func() {}
 		if s.cfg.Later != nil {
 			var ctx context.Context
@@ -100,11 +101,21 @@ func (s *Server) handle(r Route) gin.HandlerFunc {
 		if !c.Writer.Written() {
 			c.Writer.WriteHeaderNow()
 		}
-		if s.cfg.Record != nil && r.View != "" {
-			s.cfg.Record(c, r, started)
-		}
+		record()
 		c.Writer.Flush()
 		flush()
+	}
+}
+
+// recorder tells Record of an answered request, once. What is not answered yet is a defect, which recoverPanic answers and
+// logs.
+func (s *Server) recorder(c *gin.Context, r Route) func() {
+	started, told := time.Now(), s.cfg.Record == nil || r.View == ""
+	return func() {
+		if !told && c.Writer.Written() {
+			told = true
+			s.cfg.Record(c, r, started)
+		}
 	}
 }
 
