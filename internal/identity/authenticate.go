@@ -3,6 +3,7 @@ package identity
 import (
 	"context"
 	"crypto/subtle"
+	"errors"
 	"log/slog"
 	"strings"
 
@@ -26,7 +27,8 @@ type Admins interface {
 
 // ForeignTokens checks access tokens of identity providers; nil when OIDC is off.
 type ForeignTokens interface {
-	// Username is that of the token's user. A token that is not accepted is an error.
+	// Username is that of the token's user. A token that is not accepted is an error; one that cannot be judged for the
+	// moment is a fault.Undecided.
 	Username(ctx context.Context, token string) (string, error)
 }
 
@@ -46,7 +48,7 @@ type Authenticator struct {
 const outcomeKey = "identity.outcome"
 
 // Authenticate is web.Config.Authenticate: it remembers the caller in the request. Nobody is not an error; a malformed
-// header and a refused impersonation are. Asked again about a request, it says the same.
+// header, a refused impersonation and an issuer that cannot be asked are. Asked again about a request, it says the same.
 func (a *Authenticator) Authenticate(c *gin.Context) error {
 	if outcome, tried := c.Get(outcomeKey); tried {
 		err, _ := outcome.(error)
@@ -105,6 +107,9 @@ func (a *Authenticator) Identify(ctx context.Context, token, method, impersonate
 		return a.callerOf(user, user.Username, key.Machine), nil
 	}
 	username, err := a.usernameOf(ctx, token, method)
+	if undecided := (fault.Undecided{}); errors.As(err, &undecided) {
+		return Caller{}, undecided
+	}
 	if err != nil || username == "" {
 		return Caller{}, nil //nolint:nilerr // a token that is not accepted is nobody's
 	}

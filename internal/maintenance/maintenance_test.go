@@ -40,6 +40,9 @@ func setup(t *testing.T, db *database.DB) bundle {
 		if c.GetHeader("Authorization") == "malformed" {
 			return fault.Unauthenticated{Detail: "malformed"}
 		}
+		if c.GetHeader("Authorization") == "undecided" {
+			return fault.Undecided{Detail: "try again"}
+		}
 		identity.Remember(c, identity.Caller{Username: c.GetHeader("X-Webtest-Caller")})
 		return nil
 	}
@@ -223,7 +226,9 @@ func TestGate(t *testing.T) {
 		b.As("admin").PATCH(path(id), map[string]any{"type": "full", "message": "upgrade"}).Status(200)
 		b.As("alice").GET("/things/").Status(503)
 		b.GET("/things/").Status(503)
-		b.With("Authorization", "malformed").As("admin").GET("/things/").Status(503)
+		for _, nobodys := range []string{"malformed", "undecided"} {
+			require.Contains(t, b.With("Authorization", nobodys).As("admin").GET("/things/").Status(503).Object(), "maintenance_end")
+		}
 		b.As("admin").GET("/things/").Status(200)
 		b.As("admin").POST("/things/", nil).Status(503)
 		b.With("X-Machine", "1").GET("/things/").Status(200)

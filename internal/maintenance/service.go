@@ -180,8 +180,8 @@ func (s *Service) Gate(c *gin.Context) error {
 
 func (s *Service) isAdmin(c *gin.Context) (bool, error) {
 	err := s.cfg.Authenticate(c)
-	if errors.As(err, &fault.Unauthenticated{}) || errors.As(err, &fault.Forbidden{}) {
-		return false, nil // a malformed header or a refused impersonation is no administrator's
+	if errors.As(err, &fault.Unauthenticated{}) || errors.As(err, &fault.Forbidden{}) || errors.As(err, &fault.Undecided{}) {
+		return false, nil // a malformed header, a refused impersonation, or nobody can tell: no administrator's
 	}
 	if err != nil {
 		return false, err

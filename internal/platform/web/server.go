@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+
+	"cohortflow/internal/platform/fault"
 )
 
 // Config says what web must ask others. Nil functions are left out.
@@ -19,8 +22,8 @@ type Config struct {
 	Origins []string
 	// Gate refuses requests during a maintenance (system.md 7.5), before anything else looks at them.
 	Gate func(c *gin.Context) error
-	// Authenticate finds out who is asking and keeps it in the context; it fails only for headers that are malformed or
-	// an impersonation that is refused. An unknown caller is not an error here.
+	// Authenticate finds out who is asking and keeps it in the context; it fails only for headers that are malformed, an
+	// impersonation that is refused, and while nobody can tell (fault.Undecided). An unknown caller is not an error here.
 	Authenticate func(c *gin.Context) error
 	// Authorize decides whether the caller may use a route for Who with the request's method.
 	Authorize func(c *gin.Context, who Who) error
@@ -138,7 +141,11 @@ func (s *Server) admit(c *gin.Context, who Who) error {
 		return nil
 	}
 	if s.cfg.Authenticate != nil {
-		if err := s.cfg.Authenticate(c); err != nil {
+		err := s.cfg.Authenticate(c)
+		if who == Anyone && errors.As(err, &fault.Undecided{}) {
+			return nil // whoever it is may
+		}
+		if err != nil {
 			return err
 		}
 	}
