@@ -20,6 +20,8 @@ type Config struct {
 	Log *slog.Logger
 	// Origins are the CORS origins (system.md 2.11).
 	Origins []string
+	// BodyWithin is how long a request's body may take to arrive (DefaultBodyWithin when zero).
+	BodyWithin time.Duration
 	// Gate refuses requests during a maintenance (system.md 7.5), before anything else looks at them.
 	Gate func(c *gin.Context) error
 	// Authenticate finds out who is asking and keeps it in the context; it fails only for headers that are malformed, an
@@ -55,8 +57,11 @@ func New(cfg Config, tables ...Table) *Server {
 	e := gin.New()
 	e.RedirectTrailingSlash, e.RedirectFixedPath = false, false
 	e.UseRawPath, e.UnescapePathValues = true, true
+	if cfg.BodyWithin == 0 {
+		cfg.BodyWithin = DefaultBodyWithin
+	}
 	s := &Server{cfg: cfg, engine: e}
-	e.Use(s.observe, s.recoverPanic, headers, s.cors, s.gate)
+	e.Use(s.observe, s.recoverPanic, s.hurry, headers, s.cors, s.gate)
 	for _, t := range tables {
 		s.table = append(s.table, t...)
 	}
