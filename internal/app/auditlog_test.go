@@ -1,7 +1,7 @@
 package app
 
 import (
-	"context"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
@@ -9,8 +9,10 @@ import (
 	"net/http/httptest"
 	"testing"
 
+	"github.com/gin-gonic/gin"
 	"github.com/stretchr/testify/require"
 
+	"cohortflow/internal/platform/telemetry"
 	"cohortflow/internal/requestlog"
 )
 
@@ -124,12 +126,28 @@ func TestADownloadThatBreaksOffIsLogged(t *testing.T) {
 	w := newWorld(t, onSQLite(t))
 	w.reset()
 	w.forgetLogged(t)
-	pair, err := w.app.parts.tokens.Issue("owner")
-	require.NoError(t, err)
-	r := httptest.NewRequestWithContext(context.Background(), "GET", "/exports/"+w.ids["owner.export_finished"]+"/download/", nil)
-	r.Header.Set("Authorization", "Bearer "+pair.Access)
-	r.Header.Set("AuthorizationMethod", "JWT")
+	r := w.request(as("owner"), "GET", "/exports/"+w.ids["owner.export_finished"]+"/download/", "")
 	require.PanicsWithError(t, http.ErrAbortHandler.Error(), func() { w.http.ServeHTTP(brokenLine{httptest.NewRecorder()}, r) })
 	row := w.lastLogged(t)
 	require.Equal(t, []any{"owner", "download", 200, "The answer broke off after 4 of 28 bytes."}, []any{*row.User, row.ViewMethod, row.StatusCode, *row.Errors})
+}
+
+func TestLogLinesTellWhoseRequestTheyAreAbout(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, onSQLite(t))
+	w.reset()
+	for name, want := range map[string]string{
+		"nobody": `"x_traceId":"trace"}`, "owner": `"x_traceId":"trace","x_userId":"owner"}`, "ownerAsAdmin": `"x_traceId":"trace"}`,
+		"adminAsOwner": `"x_traceId":"trace","x_userId":"fullAdmin","x_impersonating":"owner"}`,
+	} {
+		var out bytes.Buffer
+		log, err := telemetry.Logger(&out, "info", "api")
+		require.NoError(t, err)
+		c, _ := gin.CreateTestContext(httptest.NewRecorder())
+		c.Request = w.request(as(name), "GET", "/users/", "")
+		c.Request.Header.Set("X-Trace-Id", "trace")
+		_ = w.app.authenticate(c)
+		log.InfoContext(c.Request.Context(), "this")
+		require.Contains(t, out.String(), want, name)
+	}
 }

@@ -77,7 +77,7 @@ func (a *Authenticator) authenticate(c *gin.Context) error {
 		Remember(c, caller) // the request log tells who was refused
 		return err
 	}
-	caller.TraceID = traceID(c.GetHeader("X-Trace-Id"))
+	caller.TraceID = TraceID(c)
 	if caller.Authenticated() && caller.Key == NoMachine {
 		caller.Authorization, caller.AuthorizationMethod = header, method
 	}
@@ -181,6 +181,18 @@ func (a *Authenticator) OpensGate(c *gin.Context) bool {
 	}
 	key, ok := a.keyOf(parts[1])
 	return ok && (key.Machine == QueryExecutor || key.Machine == SolrETL)
+}
+
+const traceKey = "identity.trace"
+
+// TraceID is the correlation id of a request (system.md 14.3), the same whoever asks.
+func TraceID(c *gin.Context) string {
+	id := c.GetString(traceKey)
+	if id == "" {
+		id = traceID(c.GetHeader("X-Trace-Id"))
+		c.Set(traceKey, id)
+	}
+	return id
 }
 
 // traceID takes a client's id if it is fit for a header and a log, else it makes one.
