@@ -63,11 +63,10 @@ func New(db *database.DB, clk clock.Clock, log *slog.Logger) *Log {
 // Record is web.Config.Record. A row that cannot be written never fails the request, which is already answered; the client
 // may even have hung up, so the row is written under a context of its own.
 func (l *Log) Record(c *gin.Context, r web.Route, started time.Time) {
-	status := c.Writer.Status()
-	if status >= http.StatusInternalServerError && status != http.StatusServiceUnavailable {
+	if web.Failed(c) {
 		return // as before: uncaught errors leave no row, they are in the server's log
 	}
-	row := l.rowOf(c, r, started, status)
+	row := l.rowOf(c, r, started, c.Writer.Status())
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request.Context()), 5*time.Second)
 	defer cancel()
 	err := l.db.Update(ctx, func(tx *database.Tx) error { return insert(tx.DB, &row) })
@@ -125,11 +124,7 @@ func (r *Row) setCaller(caller identity.Caller) {
 }
 
 func note(name, username string) *string {
-	raw, err := json.Marshal(map[string]string{name: storable(username)})
-	if err != nil {
-		return nil
-	}
-	return new(string(raw))
+	return new(text(map[string]string{name: storable(username)}))
 }
 
 // brokenOff tells of an answer that was not sent whole: a download that the client or a storage gave up. Its status had
@@ -161,11 +156,18 @@ const mask = "********************"
 const longest = 10_000
 
 func masked(object map[string]any) string {
-	raw, err := json.Marshal(maskValue(object))
-	if err != nil {
+	return cut(text(maskValue(object)), longest)
+}
+
+// text is the JSON of a value as people read it and search in it: a < is a <.
+func text(v any) string {
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if enc.Encode(v) != nil {
 		return "{}"
 	}
-	return cut(strings.ReplaceAll(string(raw), `\u0000`, ""), longest)
+	return strings.TrimSuffix(b.String(), "\n")
 }
 
 func maskValue(v any) any {

@@ -52,6 +52,9 @@ func setup(t *testing.T, db *database.DB) *webtest.Client {
 		if _, err := web.Body(c); err != nil {
 			return err
 		}
+		if c.Query("peer") != "" {
+			return fault.Refused{Status: 500, Body: "Storage provider error"}
+		}
 		if c.Query("fail") != "" {
 			return fmt.Errorf("out of order")
 		}
@@ -93,9 +96,10 @@ func TestRowsOfRequests(t *testing.T) {
 		client.With("X-Forwarded-For", "nonsense").POST("/things/3/?refuse=1", nil).Status(403)
 		client.POST("/things/4/?fail=1", nil).Status(500)
 		client.POST("/unlogged/", nil).Status(200)
+		client.POST("/things/5/?peer=1", map[string]any{"a": `<b> & "c" \u0000`, "nul": "\x00"}).Status(500)
 
 		rows := client.As("admin").GET("/logs/").Status(200).Results()
-		require.Len(t, rows, 3, "neither failures of ours nor what has no view")
+		require.Len(t, rows, 4, "neither failures of ours nor what has no view")
 		first := rows[0]
 		at, err := time.Parse(time.RFC3339, first["requested_at"].(string))
 		require.NoError(t, err)
@@ -111,6 +115,9 @@ func TestRowsOfRequests(t *testing.T) {
 				"display_name": "None None (alice)", "created_by": "None ADMIN (admin)", "updated_by": nil}}, first)
 		require.Equal(t, []any{"Anonymous", nil, nil, "{}", "{}"}, []any{rows[1]["username_persistent"], rows[1]["user"], rows[1]["user_details"], rows[1]["data"], rows[1]["query_params"]})
 		require.Equal(t, []any{"127.0.0.1", float64(403), "{}"}, []any{rows[2]["remote_addr"], rows[2]["status_code"], rows[2]["data"]})
+
+		require.Equal(t, []any{float64(500), `{"a":"<b> & \"c\" \\u0000","nul":"\u0000"}`}, []any{rows[3]["status_code"], rows[3]["data"]}, "a failure of another system is one we foresaw")
+		require.Len(t, client.As("admin").GET("/logs/?data=%3Cb%3E%20%26").Results(), 1)
 
 		detail := client.As("admin").GET(fmt.Sprintf("/logs/%v/", rows[1]["id"])).Status(200).Object()
 		require.NotContains(t, detail, "related_names")

@@ -59,6 +59,7 @@ func (s *Server) answerTo(c *gin.Context, err error) (int, any) {
 		return statusClientClosed, detail("The client closed the request.")
 	default:
 		s.cfg.Log.ErrorContext(c.Request.Context(), "request failed", "method", c.Request.Method, "route", c.FullPath(), "error", err)
+		c.Set(failedKey, true)
 		if s.cfg.Failed != nil {
 			s.cfg.Failed(c.Request.Context(), c.Request.Method, c.FullPath())
 		}
@@ -71,6 +72,11 @@ func retryAfter(c *gin.Context, seconds int) {
 		c.Header("Retry-After", strconv.Itoa(seconds))
 	}
 }
+
+const failedKey = "web.failed"
+
+// Failed tells whether the request ended in an error of ours, which nobody foresaw: a 500 that a handler chose is none.
+func Failed(c *gin.Context) bool { return c.GetBool(failedKey) }
 
 // statusClientClosed is nginx's number for a client that hung up: no alarm, and nobody reads it.
 const statusClientClosed = 499
