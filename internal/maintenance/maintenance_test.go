@@ -276,6 +276,25 @@ func TestTelling(t *testing.T) {
 	})
 }
 
+func TestAhead(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b bundle) {
+		b.plan(t, body("begins", 20*time.Second, time.Hour))
+		b.plan(t, body("ends", -time.Hour, time.Minute))
+		b.plan(t, body("both", 30*time.Second, 40*time.Second))
+		b.plan(t, body("began just now", 0, time.Hour))
+		b.plan(t, body("later", time.Minute+time.Second, time.Hour))
+		b.As("admin").DELETE(path(b.plan(t, body("called off", 5*time.Second, 6*time.Second)))).Status(204)
+		moments, err := b.service.Ahead(t.Context())
+		require.NoError(t, err)
+		var ahead []time.Duration
+		for _, at := range moments {
+			ahead = append(ahead, at.Sub(noon))
+		}
+		require.ElementsMatch(t, []time.Duration{20 * time.Second, time.Minute, 30 * time.Second, 40 * time.Second}, ahead)
+	})
+}
+
 func TestNotice(t *testing.T) {
 	t.Parallel()
 	raw, err := json.Marshal(maintenance.NoticeOf(maintenance.Phase{ID: 3, Subject: "now", Type: "partial", Message: new("upgrade"),

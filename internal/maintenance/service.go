@@ -121,6 +121,26 @@ func (s *Service) Notify(ctx context.Context) error {
 	return nil
 }
 
+// Ahead are the moments of the coming minute, before the next check, at which a phase begins or ends: Notify is due then,
+// too, so that nobody hears of it a minute late.
+func (s *Service) Ahead(ctx context.Context) ([]time.Time, error) {
+	now := s.cfg.Clock.Now()
+	until := now.Add(time.Minute)
+	phases, err := s.cfg.Store.Touching(ctx, now, until)
+	if err != nil {
+		return nil, err
+	}
+	var moments []time.Time
+	for _, p := range phases {
+		for _, at := range []time.Time{p.StartDatetime, p.EndDatetime} {
+			if at.After(now) && !at.After(until) {
+				moments = append(moments, at)
+			}
+		}
+	}
+	return moments, nil
+}
+
 // tell broadcasts a phase, unless it is over while another one is on: an end must not hide the other from the fronts.
 func (s *Service) tell(ctx context.Context, p Phase, active bool) error {
 	if !active {
