@@ -212,6 +212,8 @@ func TestForeignTokens(t *testing.T) {
 		"AudienceOfNonsense":  {ours(map[string]any{"aud": 7}), false},
 		"WithoutUser":         {ours(map[string]any{"preferred_username": nil}), false},
 		"IdentityToken":       {ours(map[string]any{"typ": "ID"}), false},
+		"RefreshToken":        {ours(map[string]any{"typ": "Refresh"}), false},
+		"OfflineToken":        {ours(map[string]any{"typ": "Offline"}), false},
 		"UnknownKey":          {mint(b.provider, one, "zero", nil), false},
 		"KeyOfAnotherKind":    {mint(b.provider, one, "ec", nil), false},
 		"KeyForEncryption":    {mint(b.provider, one, "enc", nil), false},
