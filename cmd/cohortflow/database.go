@@ -54,41 +54,47 @@ func migrateCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "migrate", Short: "Create or adopt the database", Args: cobra.NoArgs,
 		Long: "Creates the tables in an empty database; recognises that of the system being replaced, adds only tables of its own\n(engine_*), and changes none of its rows.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return with(cmd.Context(), func(a *app.App) error {
-				report, err := a.Migrate(cmd.Context(), database.MigrateOptions{DryRun: dryRun})
-				if err != nil {
-					return err
-				}
-				fmt.Fprint(cmd.OutOrStdout(), report)
-				return nil
-			})
+			return migrate(cmd, database.MigrateOptions{DryRun: dryRun})
 		}}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be done, and do nothing")
 	return cmd
+}
+
+func migrate(cmd *cobra.Command, opts database.MigrateOptions) error {
+	return with(cmd.Context(), func(a *app.App) error {
+		report, err := a.Migrate(cmd.Context(), opts)
+		if err != nil {
+			return err
+		}
+		fmt.Fprint(cmd.OutOrStdout(), report)
+		return nil
+	})
 }
 
 func loadCommand() *cobra.Command {
 	var perimeters string
 	cmd := &cobra.Command{Use: "load-initial-data", Aliases: []string{"load_initial_data"}, Args: cobra.NoArgs,
 		Short: "Load the perimeters, the administrator and the accounts of QueryExecutor and the ETL",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			file, err := os.Open(perimeters)
-			if err != nil {
-				return fmt.Errorf("read the perimeters: %w", err)
-			}
-			defer func() { _ = file.Close() }()
-			return ready(cmd.Context(), func(a *app.App) error {
-				lines, err := a.LoadInitialData(cmd.Context(), file)
-				for _, line := range lines {
-					fmt.Fprintln(cmd.OutOrStdout(), line)
-				}
-				return err
-			})
-		}}
+		RunE:  func(cmd *cobra.Command, _ []string) error { return load(cmd, perimeters) }}
 	cmd.Flags().StringVar(&perimeters, "perimeters", "", "the file of perimeters (CSV, separated by semicolons)")
 	cmd.Flags().StringVar(&perimeters, "perimeters-conf", "", "the same, under its former name")
 	cmd.MarkFlagsOneRequired("perimeters", "perimeters-conf")
 	return cmd
+}
+
+func load(cmd *cobra.Command, perimeters string) error {
+	file, err := os.Open(perimeters)
+	if err != nil {
+		return fmt.Errorf("read the perimeters: %w", err)
+	}
+	defer func() { _ = file.Close() }()
+	return ready(cmd.Context(), func(a *app.App) error {
+		lines, err := a.LoadInitialData(cmd.Context(), file)
+		for _, line := range lines {
+			fmt.Fprintln(cmd.OutOrStdout(), line)
+		}
+		return err
+	})
 }
 
 func reloadCommand() *cobra.Command {

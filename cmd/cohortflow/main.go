@@ -18,6 +18,7 @@ func main() {
 		SilenceUsage: true, SilenceErrors: true, Version: app.Version}
 	root.AddCommand(upCommand(), simulateCommand(), migrateCommand(), adoptCommand(), loadCommand(), reloadCommand(), createAdminCommand(), generateUsersCommand(),
 		syncCommand(), upgradeQueriesCommand(), taskCommand(), jobsCommand())
+	entrypoint(root)
 	app.Main(func() error {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()

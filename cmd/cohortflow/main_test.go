@@ -392,3 +392,25 @@ func TestSync(t *testing.T) {
 	require.Contains(t, said, "ORBIS_ACCESSES_SYNC_ENABLED=true")
 	require.Zero(t, sim.stop(), sim.log.String())
 }
+
+func TestFlagsOfTheOldImage(t *testing.T) {
+	t.Parallel()
+	environ := []string{"DATABASE_URL=" + platformtest.PostgresURL(t), "REDIS_URL=" + platformtest.RedisURL(t), "ADDR=127.0.0.1:0", "METRICS_ADDR=127.0.0.1:0",
+		"DJANGO_SECRET_KEY=a", "JWT_SIGNING_KEY=b", "PERIMETER_TYPES=root", "QUERY_EXECUTOR_URL=http://127.0.0.1:1", "FHIR_URL=http://127.0.0.1:1"}
+	said, code := run(t, environ, "-b", "-l")
+	require.Equal(t, 1, code, said)
+	require.Contains(t, said, `run "cohortflow migrate"`, "without -d nothing is migrated")
+	said, code = run(t, environ, "-d", "-i", "-n")
+	require.Zero(t, code, said)
+	require.Contains(t, said, "the initial data were not loaded", "there is no /perimeters.csv here, and the old image ignored that")
+
+	s := &started{t: t, cmd: command(t, environ, "-bdil")}
+	pipe, err := s.cmd.StderrPipe()
+	require.NoError(t, err)
+	s.out, s.cmd.Stdout = bufio.NewReader(pipe), &s.log
+	require.NoError(t, s.cmd.Start())
+	t.Cleanup(func() { _ = s.cmd.Process.Kill(); _ = s.cmd.Wait() })
+	status, body := get(t, "http://"+s.until(`"msg":"listening".*"address":"([^"]+)"`)[1]+"/readyz")
+	require.Equal(t, 200, status, body)
+	require.Zero(t, s.stop(), s.said.String())
+}

@@ -27,7 +27,7 @@ func (a *App) buildAPI() error {
 	p := a.parts
 	server := web.New(web.Config{
 		Log: a.log, Origins: append([]string{"https://" + a.cfg.System.BackendHost}, a.cfg.System.FrontendURLs...),
-		Gate: p.maintenance.Gate, Authenticate: p.auth.Authenticate, Authorize: a.authorize,
+		Gate: p.maintenance.Gate, Authenticate: a.authenticate, Authorize: a.authorize,
 		Later: engine.WithLater, Record: p.requestlog.Record, Observe: a.metrics.Observe, Failed: a.failed, Cache: a.cache(),
 	}, a.tables())
 	server.Documentation(Version)
@@ -39,6 +39,21 @@ func (a *App) buildAPI() error {
 	}
 	a.api = &telemetry.HTTPServer{Name: "API", Addr: a.cfg.System.Addr, Setting: "ADDR", Handler: server, Log: a.log}
 	return nil
+}
+
+// authenticate finds out who is asking, and has what is logged from here on say for which request it is.
+func (a *App) authenticate(c *gin.Context) error {
+	err := a.parts.auth.Authenticate(c)
+	who := telemetry.Request{TraceID: identity.TraceID(c)}
+	switch caller := identity.CallerOf(c); {
+	case !caller.Authenticated():
+	case caller.RealUsername != caller.Username:
+		who.User, who.Impersonating = caller.RealUsername, caller.Username
+	default:
+		who.User = caller.Username
+	}
+	c.Request = c.Request.WithContext(telemetry.WithRequest(c.Request.Context(), who))
+	return err
 }
 
 // authorize decides whether a caller may use a route; the services decide about rows.

@@ -120,14 +120,14 @@ func (a *App) buildCohort(p *parts) error {
 	c := a.cfg.Cohort
 	var filters queryexec.Filters
 	if c.FHIRURL != "" {
-		client, err := fhir.New(p.http, fhir.Config{URL: c.FHIRURL, TestQueries: a.cfg.TestFHIRQueries()})
+		client, err := fhir.New(p.http, fhir.Config{URL: c.FHIRURL, TestQueries: bool(a.cfg.Cohort.TestFHIRQueries)})
 		if err != nil {
 			return err
 		}
 		filters = client
 	}
 	var err error
-	if p.translator, err = queryexec.NewTranslator(a.log, queryexec.TranslatorConfig{UseSolr: a.cfg.UseSolr()}, filters, perimeters{p.access}); err != nil {
+	if p.translator, err = queryexec.NewTranslator(a.log, queryexec.TranslatorConfig{UseSolr: bool(a.cfg.Cohort.UseSolr)}, filters, perimeters{p.access}); err != nil {
 		return err
 	}
 	if p.executor, err = queryexec.NewClient(a.log, p.http, c.QueryExecutorURL); err != nil {

@@ -50,6 +50,9 @@ func (a *App) identify(ctx context.Context, token, method, impersonate string) (
 	if err != nil || caller.Key != "" {
 		return "", true, err
 	}
+	if caller.RealUsername != caller.Username { // what is no request leaves no row in the request log
+		a.log.InfoContext(ctx, "a websocket impersonates", "user", caller.RealUsername, "impersonating", caller.Username)
+	}
 	return caller.Username, true, nil
 }
 

@@ -31,7 +31,7 @@ const keepTimeline = 30 * 24 * time.Hour
 func (a *App) periodics(p *parts) []periodic {
 	all := []periodic{
 		{name: "admin_cohort.tasks.maintenance_notifier_checker", spec: tasks.Default("maintenance_notifier", time.Minute), every: "* * * * *",
-			run: p.maintenance.Notify},
+			run: func(ctx context.Context) error { return a.tellMaintenances(ctx, p) }},
 		{name: "accesses.tasks.check_expiring_accesses", spec: tasks.Default("check_expiring_accesses", 30*time.Minute),
 			run: func(ctx context.Context) error { _, err := p.access.AlertExpiring(ctx); return err }},
 		{name: "accesses.tasks.count_users_on_perimeters", spec: tasks.Default("count_users_on_perimeters", 30*time.Minute),
@@ -65,11 +65,39 @@ func (a *App) periodics(p *parts) []periodic {
 	return all
 }
 
+// maintenanceTurn tells of a phase at the very moment at which it begins or ends.
+var maintenanceTurn = tasks.Default("maintenance_turn", time.Minute)
+
+// tellMaintenances is the check of every minute; what begins or ends before the next one is told in its time.
+func (a *App) tellMaintenances(ctx context.Context, p *parts) error {
+	if err := p.maintenance.Notify(ctx); err != nil {
+		return err
+	}
+	moments, err := p.maintenance.Ahead(ctx)
+	if err != nil || len(moments) == 0 {
+		return err
+	}
+	owed := make([]engine.Task, len(moments))
+	for i, at := range moments {
+		owed[i] = engine.Task{Spec: maintenanceTurn, Due: at}
+	}
+	return a.db.Update(ctx, func(tx *database.Tx) error {
+		_, err := p.engine.Owe(ctx, tx, owed...)
+		return err
+	})
+}
+
 // handleTasks registers the handlers of the tasks that belong to no capability alone.
 func (a *App) handleTasks(p *parts) error {
 	p.engine.Handle(tasks.Notify, a.notify)
 	postman{a, p}.handle()
 	virtualCohorts{a, p}.handle()
+	p.engine.Handle(maintenanceTurn, func(ctx context.Context, claim engine.Claim) error {
+		if err := p.maintenance.Notify(ctx); err != nil {
+			return err
+		}
+		return p.engine.Done(ctx, claim)
+	})
 	for _, task := range a.periodics(p) {
 		p.engine.Handle(task.spec, func(ctx context.Context, claim engine.Claim) error {
 			err := task.run(ctx)

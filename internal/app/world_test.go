@@ -361,6 +361,14 @@ type answer struct {
 // send makes a request as somebody; body is JSON text, "" for none.
 func (w *world) send(c caller, method, path, body string) answer {
 	w.t.Helper()
+	recorder := httptest.NewRecorder()
+	w.http.ServeHTTP(recorder, w.request(c, method, path, body))
+	return answer{recorder.Code, recorder.Body.String()}
+}
+
+// request is one of somebody, not sent yet.
+func (w *world) request(c caller, method, path, body string) *http.Request {
+	w.t.Helper()
 	r := httptest.NewRequestWithContext(w.t.Context(), method, path, strings.NewReader(body))
 	r.Header.Set("Content-Type", "application/json")
 	switch {
@@ -381,9 +389,7 @@ func (w *world) send(c caller, method, path, body string) answer {
 		r.Header.Set("Authorization", "Bearer "+pair.Access)
 		r.Header.Set("AuthorizationMethod", "JWT")
 	}
-	recorder := httptest.NewRecorder()
-	w.http.ServeHTTP(recorder, r)
-	return answer{recorder.Code, recorder.Body.String()}
+	return r
 }
 
 // pretty is for messages.

@@ -154,11 +154,12 @@ func (a *api) filterRoutes() web.Table {
 }
 
 func (a *api) studyRoutes() web.Table {
+	const view = "cohort.views.feasibility_study.FeasibilityStudyViewSet"
 	t := crud{path: "/cohort/feasibility-studies/", one: "/cohort/feasibility-studies/:uuid/", tag: "feasibility studies",
-		view: "cohort.views.feasibility_study.FeasibilityStudyViewSet", who: web.OwnerOrJobs, body: studyBody{}, out: studyView{},
+		view: view, who: web.OwnerOrJobs, body: studyBody{}, out: studyView{},
 		page: web.PageOf[studyView]{}, list: a.listStudies, get: a.getStudy, create: a.createStudy, change: a.reportStudy}.table()
 	return append(t, web.Route{Method: http.MethodGet, Path: "/cohort/feasibility-studies/:uuid/download/", Summary: "Download the report of a study",
-		Tag: "feasibility studies", Produces: "application/zip", For: web.OwnerOrJobs, Do: a.downloadStudy})
+		Tag: "feasibility studies", Produces: "application/zip", For: web.OwnerOrJobs, View: view, Action: "download", Do: a.downloadStudy})
 }
 
 func (a *api) scheduleRoutes() web.Table {

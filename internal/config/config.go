@@ -9,7 +9,9 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
+	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -140,10 +142,10 @@ type Cohort struct {
 	QueryExecutorToken    Secret   `env:"QUERY_EXECUTOR_TOKEN"`
 	QueryExecutorUser     string   `env:"QUERY_EXECUTOR_USERNAME" envDefault:"SPARK_JOB_SERVER"`
 	QueryExecutorPassword Secret   `env:"QUERY_EXECUTOR_PASSWORD" envDefault:"1234"`
-	UseSolr               string   `env:"USE_SOLR"`
+	UseSolr               Bool     `env:"USE_SOLR"`
 	SolrETLToken          Secret   `env:"SOLR_ETL_TOKEN"`
 	SolrETLUser           string   `env:"SOLR_ETL_USERNAME" envDefault:"SOLR_ETL"`
-	TestFHIRQueries       string   `env:"TEST_FHIR_QUERIES"`
+	TestFHIRQueries       Bool     `env:"TEST_FHIR_QUERIES"`
 	LastCountValidity     int      `env:"LAST_COUNT_VALIDITY" envDefault:"24"`
 	SizeLimit             int64    `env:"COHORT_SIZE_LIMIT"`
 	ReportingTypes        []string `env:"REPORTING_PERIMETER_TYPES"`
@@ -220,6 +222,9 @@ type Admin struct {
 	Password  Secret `env:"ADMIN_PASSWORD" envDefault:"admin"`
 }
 
+// apps are what INCLUDED_APPS may name (system.md 18).
+var apps = []string{"accesses", "accesses_fhir_perimeters", "accesses_perimeters", "cohort", "cohort_job_server", "content_management", "exporters", "exports"}
+
 // EmailRegexDefault is what EMAIL_REGEX means when unset.
 const EmailRegexDefault = `^[\w.+-]+@[\w-]+\.[\w]+$`
 
@@ -235,6 +240,7 @@ func Load(environ []string) (Config, error) {
 	if err := env.ParseWithOptions(&cfg, env.Options{Environment: values}); err != nil {
 		errs = append(errs, err)
 	}
+	trimLists(reflect.ValueOf(&cfg).Elem())
 	if cfg.Cohort.SizeLimit == 0 {
 		cfg.Cohort.SizeLimit, err = alias(values, "COHORT_LIMIT", 20000)
 		errs = append(errs, err)
@@ -281,8 +287,16 @@ func (c Config) check() error {
 	default:
 		errs = append(errs, errors.New("PASSWORD_HASHING must be argon2id or legacy"))
 	}
-	if c.Cohort.SizeLimit < 1 {
-		errs = append(errs, errors.New("COHORT_SIZE_LIMIT must be positive"))
+	for name, n := range map[string]int64{"COHORT_SIZE_LIMIT": c.Cohort.SizeLimit, "LOGIN_MAX_FAILURES": int64(c.Auth.LoginMaxFailures), "LOGIN_LOCK_MINUTES": int64(c.Auth.LoginLockMinutes),
+		"DB_MAX_CONNECTIONS": int64(c.Database.MaxConns), "WORKER_CONCURRENCY": int64(c.Database.Concurrency), "DEFAULT_ACCESS_VALIDITY_IN_DAYS": int64(c.Perimeters.DefaultValidityDays)} {
+		if n < 1 {
+			errs = append(errs, fmt.Errorf("%s must be positive", name))
+		}
+	}
+	for _, name := range c.System.IncludedApps {
+		if !slices.Contains(apps, name) {
+			errs = append(errs, fmt.Errorf("INCLUDED_APPS: there is no %q; there are %s", name, strings.Join(apps, ", ")))
+		}
 	}
 	if c.Exports.DaysToKeep < 0 {
 		errs = append(errs, errors.New("DAYS_TO_KEEP_EXPORTED_FILES must not be negative"))
@@ -303,6 +317,12 @@ func (c Config) Serving() error {
 	missing("QUERY_EXECUTOR_URL", c.Cohort.QueryExecutorURL == "")
 	missing("FHIR_URL, or EXPORT_API_URL for exports,", c.Cohort.FHIRURL == "" && c.Exports.APIURL == "")
 	missing("PERIMETER_TYPES", len(c.Perimeters.Types) == 0)
+	if p := c.Perimeters; slices.Contains(c.System.IncludedApps, "accesses_perimeters") {
+		missing("PERIMETERS_SOURCE_DB_NAME", p.SourceName == "")
+		missing("PERIMETERS_SOURCE_DB_USER", p.SourceUser == "")
+		missing("PERIMETERS_SOURCE_DB_PASSWORD", p.SourcePassword == "")
+		missing("PERIMETERS_SOURCE_DB_HOST", p.SourceHost == "")
+	}
 	missing("DATABASE_URL, or DB_HOST, DB_NAME and DB_USER,", c.DatabaseURL() == "")
 	return errors.Join(errs...)
 }
@@ -344,12 +364,6 @@ func (c Config) QueueURL() string {
 	}
 	return "redis://localhost:6379"
 }
-
-// UseSolr tells whether criteria are translated (only the word true does it).
-func (c Config) UseSolr() bool { return strings.EqualFold(c.Cohort.UseSolr, "true") }
-
-// TestFHIRQueries tells whether each translation is preceded by a search (only the word true does it).
-func (c Config) TestFHIRQueries() bool { return strings.EqualFold(c.Cohort.TestFHIRQueries, "true") }
 
 // Environ is the environment of the process, completed by the .env file of the working directory where there is one: the
 // real environment wins.

@@ -24,8 +24,10 @@ func TestLoad(t *testing.T) {
 	})
 	t.Run("ReportsEveryMistake", func(t *testing.T) {
 		t.Parallel()
-		_, err := Load([]string{"FHIR_URL=ftp://x", "LAST_COUNT_VALIDITY=soon", "OIDC_AUTH_SERVER_1=http://kc", "USERNAME_REGEX=(", "COHORT_LIMIT=x"})
-		for _, name := range []string{"FHIR_URL", "LastCountValidity", "OIDC_CLIENT_ID_1", "OIDC_REDIRECT_URI_1", "USERNAME_REGEX", "COHORT_LIMIT"} {
+		_, err := Load([]string{"FHIR_URL=ftp://x", "LAST_COUNT_VALIDITY=soon", "OIDC_AUTH_SERVER_1=http://kc", "USERNAME_REGEX=(", "COHORT_LIMIT=x",
+			"INCLUDED_APPS=accesses,cohort_job_sever", "LOGIN_MAX_FAILURES=0", "LOGIN_LOCK_MINUTES=-1", "DB_MAX_CONNECTIONS=0"})
+		for _, name := range []string{"FHIR_URL", "LastCountValidity", "OIDC_CLIENT_ID_1", "OIDC_REDIRECT_URI_1", "USERNAME_REGEX", "COHORT_LIMIT", `"cohort_job_sever"`,
+			"LOGIN_MAX_FAILURES", "LOGIN_LOCK_MINUTES", "DB_MAX_CONNECTIONS"} {
 			require.ErrorContains(t, err, name)
 		}
 	})
@@ -41,16 +43,36 @@ func TestLoad(t *testing.T) {
 		require.True(t, bool(cfg.System.Debug))
 		require.Equal(t, "postgres://u:p%40ss@h:5432/n?sslmode=prefer", cfg.DatabaseURL())
 	})
-	t.Run("ReadsTheFormerNameOfTheSourcesSchemas", func(t *testing.T) {
+	t.Run("TrimsLists", func(t *testing.T) {
 		t.Parallel()
-		const now, formerly = "PERIMETERS_SOURCE_DB_SCHEMA=", "PERIMETERS_SOURCE_DB_SCHEMAS="
-		for want, environ := range map[string][]string{
-			"public": {formerly}, "omop": {formerly + "omop"}, "a,b": {now + "a,b", formerly + "omop"}, "c": {now + "c"},
-		} {
-			cfg, err := Load(environ)
+		cfg, err := Load([]string{"INCLUDED_APPS=accesses, cohort_job_server ,\nexporters,", "FRONTEND_URLS= https://a , https://b", "SECRET_KEY_FALLBACKS=one, two", "OIDC_AUDIENCE= "})
+		require.NoError(t, err)
+		require.Equal(t, []string{"accesses", "cohort_job_server", "exporters"}, cfg.System.IncludedApps)
+		require.Equal(t, []string{"https://a", "https://b"}, cfg.System.FrontendURLs)
+		require.Equal(t, []Secret{"one", "two"}, cfg.System.SecretFallbacks)
+		require.Empty(t, cfg.Auth.OIDCAudience)
+	})
+	t.Run("ReadsSwitches", func(t *testing.T) {
+		t.Parallel()
+		for text, want := range map[string]bool{"true": true, "True": true, " yes ": true, "1": true, "OK": true, "y": true, "on": true, "false": false, "0": false, "off": false, "t": false, "": false} {
+			cfg, err := Load([]string{"USE_SOLR=" + text, "TEST_FHIR_QUERIES=" + text, "SYNC_USER_ACCESSES=" + text})
 			require.NoError(t, err)
-			require.Equal(t, want, cfg.Perimeters.SourceSchemas)
+			require.Equal(t, []Bool{Bool(want), Bool(want), Bool(want)}, []Bool{cfg.Cohort.UseSolr, cfg.Cohort.TestFHIRQueries, cfg.Perimeters.SyncAccesses}, text)
 		}
+	})
+	t.Run("ReadsTheSourceOfPerimeters", func(t *testing.T) {
+		t.Parallel()
+		cfg, err := Load([]string{"INCLUDED_APPS=accesses_perimeters", "PERIMETERS_SOURCE_DB_SCHEMAS=omop,public", "PERIMETERS_SOURCE_DB_HOST=h"})
+		require.NoError(t, err)
+		require.Equal(t, "omop,public", cfg.Perimeters.SourceSchemas)
+		for _, name := range []string{"PERIMETERS_SOURCE_DB_NAME", "PERIMETERS_SOURCE_DB_USER", "PERIMETERS_SOURCE_DB_PASSWORD"} {
+			require.ErrorContains(t, cfg.Serving(), name)
+		}
+		require.NotContains(t, cfg.Serving().Error(), "PERIMETERS_SOURCE_DB_HOST")
+		cfg, err = Load([]string{"PERIMETERS_SOURCE_DB_SCHEMAS=old", "PERIMETERS_SOURCE_DB_SCHEMA=new"})
+		require.NoError(t, err)
+		require.Equal(t, "new", cfg.Perimeters.SourceSchemas)
+		require.NotContains(t, cfg.Serving().Error(), "PERIMETERS_SOURCE")
 	})
 	t.Run("NeverPrintsSecrets", func(t *testing.T) {
 		t.Parallel()

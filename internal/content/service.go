@@ -21,6 +21,9 @@ type Service struct {
 // New keeps what it is given.
 func New(db *database.DB, clk clock.Clock) *Service { return &Service{db: db, clock: clk} }
 
+// Get is one content.
+func (s *Service) Get(ctx context.Context, id int64) (Content, error) { return get(s.db.Read(ctx), id) }
+
 // Create makes a content.
 func (s *Service) Create(ctx context.Context, body web.Object) (Content, error) {
 	now := s.clock.Now()

@@ -3,6 +3,7 @@ package identity
 import (
 	"context"
 	"crypto/subtle"
+	"errors"
 	"log/slog"
 	"strings"
 
@@ -26,7 +27,8 @@ type Admins interface {
 
 // ForeignTokens checks access tokens of identity providers; nil when OIDC is off.
 type ForeignTokens interface {
-	// Username is that of the token's user. A token that is not accepted is an error.
+	// Username is that of the token's user. A token that is not accepted is an error; one that cannot be judged for the
+	// moment is a fault.Undecided.
 	Username(ctx context.Context, token string) (string, error)
 }
 
@@ -43,15 +45,21 @@ type Authenticator struct {
 	QueryExecutor, SolrETL string
 }
 
-const triedKey = "identity.tried"
+const outcomeKey = "identity.outcome"
 
 // Authenticate is web.Config.Authenticate: it remembers the caller in the request. Nobody is not an error; a malformed
-// header and a refused impersonation are.
+// header, a refused impersonation and an issuer that cannot be asked are. Asked again about a request, it says the same.
 func (a *Authenticator) Authenticate(c *gin.Context) error {
-	if c.GetBool(triedKey) {
-		return nil
+	if outcome, tried := c.Get(outcomeKey); tried {
+		err, _ := outcome.(error)
+		return err
 	}
-	c.Set(triedKey, true)
+	err := a.authenticate(c)
+	c.Set(outcomeKey, err)
+	return err
+}
+
+func (a *Authenticator) authenticate(c *gin.Context) error {
 	header := c.GetHeader("Authorization")
 	if header == "" {
 		return nil
@@ -66,9 +74,10 @@ func (a *Authenticator) Authenticate(c *gin.Context) error {
 	method := Method(c)
 	caller, err := a.Identify(c.Request.Context(), parts[1], method, c.GetHeader("X-Impersonate"))
 	if err != nil {
+		Remember(c, caller) // the request log tells who was refused
 		return err
 	}
-	caller.TraceID = traceID(c.GetHeader("X-Trace-Id"))
+	caller.TraceID = TraceID(c)
 	if caller.Authenticated() && caller.Key == NoMachine {
 		caller.Authorization, caller.AuthorizationMethod = header, method
 	}
@@ -84,7 +93,7 @@ func Method(c *gin.Context) string {
 	return c.GetHeader("AuthorizationMethod")
 }
 
-// Identify is the caller that a token stands for, nobody if it is not accepted.
+// Identify is the caller that a token stands for, nobody if it is not accepted. With a refusal comes who was refused.
 func (a *Authenticator) Identify(ctx context.Context, token, method, impersonate string) (Caller, error) {
 	if key, ok := a.keyOf(token); ok {
 		user, live, err := a.Store.Live(ctx, key.Username)
@@ -98,6 +107,9 @@ func (a *Authenticator) Identify(ctx context.Context, token, method, impersonate
 		return a.callerOf(user, user.Username, key.Machine), nil
 	}
 	username, err := a.usernameOf(ctx, token, method)
+	if undecided := (fault.Undecided{}); errors.As(err, &undecided) {
+		return Caller{}, undecided
+	}
 	if err != nil || username == "" {
 		return Caller{}, nil //nolint:nilerr // a token that is not accepted is nobody's
 	}
@@ -127,7 +139,7 @@ func (a *Authenticator) impersonate(ctx context.Context, real User, target strin
 		return Caller{}, err
 	}
 	if !admin {
-		return Caller{}, fault.Forbidden{Detail: "Vous n'avez pas le droit d'impersonnifier un autre utilisateur"}
+		return Caller{RealUsername: real.Username, RefusedTarget: cut(target, 150)}, fault.Forbidden{Detail: "Vous n'avez pas le droit d'impersonnifier un autre utilisateur"}
 	}
 	user, live, err := a.Store.Live(ctx, target)
 	if err != nil {
@@ -169,6 +181,18 @@ func (a *Authenticator) OpensGate(c *gin.Context) bool {
 	}
 	key, ok := a.keyOf(parts[1])
 	return ok && (key.Machine == QueryExecutor || key.Machine == SolrETL)
+}
+
+const traceKey = "identity.trace"
+
+// TraceID is the correlation id of a request (system.md 14.3), the same whoever asks.
+func TraceID(c *gin.Context) string {
+	id := c.GetString(traceKey)
+	if id == "" {
+		id = traceID(c.GetHeader("X-Trace-Id"))
+		c.Set(traceKey, id)
+	}
+	return id
 }
 
 // traceID takes a client's id if it is fit for a header and a log, else it makes one.

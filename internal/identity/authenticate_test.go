@@ -2,6 +2,7 @@ package identity_test
 
 import (
 	"errors"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -99,7 +100,16 @@ func TestTheLastKeyThatMatchesWins(t *testing.T) {
 func TestImpersonation(t *testing.T) {
 	t.Parallel()
 	const sentence = `{"detail":"Vous n'avez pas le droit d'impersonnifier un autre utilisateur"}`
-	each(t, nil, func(t *testing.T, b bundle) {
+	var mu sync.Mutex
+	logged := map[identity.Caller]bool{}
+	listen := func(c *config) {
+		c.logged = func(who identity.Caller) {
+			mu.Lock()
+			defer mu.Unlock()
+			logged[who] = true
+		}
+	}
+	each(t, listen, func(t *testing.T, b bundle) {
 		me := b.by(t, "admin").With("X-Impersonate", "alice").GET("/me/").Status(200).Object()
 		require.Equal(t, "alice", me["user"])
 		require.Equal(t, "admin", me["real"])
@@ -111,6 +121,11 @@ func TestImpersonation(t *testing.T) {
 				b.by(t, "alice").With("X-Impersonate", target).GET(path).Status(403).Is(sentence)
 			}
 		}
+		mu.Lock()
+		for _, target := range []string{"admin", "nobody", "alice"} {
+			require.True(t, logged[identity.Caller{RealUsername: "alice", RefusedTarget: target}], "the request log is told who was refused")
+		}
+		mu.Unlock()
 		b.With("X-Impersonate", "admin").For(t).GET("/me/").Status(403).Is(nobody)
 		require.Empty(t, b.With("X-Impersonate", "admin").For(t).GET("/open/").Status(200).Object()["user"])
 		require.Equal(t, "query_executor", b.bearer("executor-key", "").With("X-Impersonate", "admin").For(t).GET("/me/").Object()["user"], "machines impersonate nobody")

@@ -20,8 +20,11 @@ const (
 type Caller struct {
 	// Username is the effective user: the impersonated one while a full admin impersonates.
 	Username string
-	// RealUsername is the user whose token it is.
+	// RealUsername is the user whose token it is. Without a Username it is whoever was refused: nobody for every check, and
+	// a name for the request log.
 	RealUsername string
+	// RefusedTarget is the user whom RealUsername asked to act as, and may not.
+	RefusedTarget string
 	// DisplayName is "First LAST (username)".
 	DisplayName string
 	// Applicative tells that Username is that of QueryExecutor or the ETL, however they authenticated: what matters for

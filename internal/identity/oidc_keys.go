@@ -4,12 +4,14 @@ import (
 	"context"
 	"crypto/rsa"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"math/big"
 	"sync"
 	"time"
 
 	"cohortflow/internal/platform/clock"
+	"cohortflow/internal/platform/fault"
 	"cohortflow/internal/platform/httpclient"
 )
 
@@ -72,8 +74,16 @@ func (i *issuer) endpoints(ctx context.Context) endpoints {
 	return found
 }
 
+// errNoSuchKey is about a key id that a fresh set of keys does not have.
+var errNoSuchKey = errors.New("the issuer has no key of this id")
+
+// undecided is about a key that could not be looked for: the token may be good.
+func undecided() error {
+	return fault.Undecided{Detail: "The identity provider cannot be reached: try again in a moment.", RetryAfter: int(keysPause.Seconds())}
+}
+
 // key is the issuer's RSA key of that id. An id that is not known has the keys fetched again, but not all the time; keys
-// that cannot be fetched stay as they were.
+// that cannot be fetched stay as they were. A fresh set decides; without one, a key that is not there is undecided.
 func (i *issuer) key(ctx context.Context, kid string) (*rsa.PublicKey, error) {
 	if key, ok := i.cached(kid); ok {
 		return key, nil
@@ -84,11 +94,9 @@ func (i *issuer) key(ctx context.Context, kid string) (*rsa.PublicKey, error) {
 		return key, nil
 	}
 	if i.mayFetch() {
-		if err := i.fetch(context.WithoutCancel(ctx)); err != nil { // the answer serves others, too
-			return i.stale(kid, err)
-		}
+		_ = i.fetch(context.WithoutCancel(ctx)) // the answer serves others, too; the client logs a failure
 	}
-	return i.stale(kid, fmt.Errorf("the issuer has no key of this id"))
+	return i.whatever(kid)
 }
 
 // cached is a key of a set that is fresh.
@@ -96,17 +104,23 @@ func (i *issuer) cached(kid string) (*rsa.PublicKey, bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	key, ok := i.keys[kid]
-	return key, ok && i.clock.Now().Sub(i.keysAt) < keysFor
+	return key, ok && i.fresh()
 }
 
-// stale is a key of whatever set there is.
-func (i *issuer) stale(kid string, otherwise error) (*rsa.PublicKey, error) {
+// fresh tells whether the set of keys is new enough to decide; mu is held.
+func (i *issuer) fresh() bool { return i.keys != nil && i.clock.Now().Sub(i.keysAt) < keysFor }
+
+// whatever is a key of the set that there is, fresh or not.
+func (i *issuer) whatever(kid string) (*rsa.PublicKey, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if key, ok := i.keys[kid]; ok {
 		return key, nil
 	}
-	return nil, otherwise
+	if i.fresh() {
+		return nil, errNoSuchKey
+	}
+	return nil, undecided()
 }
 
 func (i *issuer) mayFetch() bool {

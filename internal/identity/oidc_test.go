@@ -212,6 +212,8 @@ func TestForeignTokens(t *testing.T) {
 		"AudienceOfNonsense":  {ours(map[string]any{"aud": 7}), false},
 		"WithoutUser":         {ours(map[string]any{"preferred_username": nil}), false},
 		"IdentityToken":       {ours(map[string]any{"typ": "ID"}), false},
+		"RefreshToken":        {ours(map[string]any{"typ": "Refresh"}), false},
+		"OfflineToken":        {ours(map[string]any{"typ": "Offline"}), false},
 		"UnknownKey":          {mint(b.provider, one, "zero", nil), false},
 		"KeyOfAnotherKind":    {mint(b.provider, one, "ec", nil), false},
 		"KeyForEncryption":    {mint(b.provider, one, "enc", nil), false},
@@ -282,6 +284,59 @@ func TestKeysRotate(t *testing.T) {
 	b.provider.set(func() { b.provider.raw, b.provider.keys = "", map[string]*rsa.PrivateKey{"one": one} })
 	b.clock.Advance(time.Minute)
 	require.False(t, accepted("two", two), "a key that was withdrawn is accepted for an hour at most")
+}
+
+func TestAnIssuerThatIsDown(t *testing.T) {
+	t.Parallel()
+	judge := func(b oidcBundle, kid string, key *rsa.PrivateKey) error {
+		_, err := b.Username(t.Context(), mint(b.provider, key, kid, nil))
+		return err
+	}
+	one, two := testKeys()[0], testKeys()[1]
+	for name, broken := range map[string]func(*provider){
+		"NoAnswer": func(p *provider) { p.down = true }, "Nonsense": func(p *provider) { p.raw = "<html>" }, "NoKeySet": func(p *provider) { p.raw = `{"keys": 5}` },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := oidcSetup(t, nil)
+			b.provider.set(func() { broken(b.provider) })
+			for range 2 { // the second time it is not even asked
+				require.ErrorAs(t, judge(b, "one", one), &fault.Undecided{}, "nothing was ever heard of it")
+			}
+			b.provider.set(func() { b.provider.down, b.provider.raw = false, "" })
+			b.clock.Advance(31 * time.Second)
+			require.NoError(t, judge(b, "one", one))
+			b.provider.set(func() { broken(b.provider) })
+			b.clock.Advance(31 * time.Second)
+			requireRefused(t, judge(b, "two", two), "a fresh set decides")
+			requireRefused(t, judge(b, "one", two), "a wrong signature is wrong")
+			b.clock.Advance(2 * time.Hour)
+			require.NoError(t, judge(b, "one", one), "an outage takes no key away")
+			requireRefused(t, judge(b, "one", two), "nor does it let anybody in")
+			require.ErrorAs(t, judge(b, "two", two), &fault.Undecided{}, "it may have new keys by now")
+		})
+	}
+}
+
+func requireRefused(t *testing.T, err error, why string) {
+	t.Helper()
+	require.Error(t, err, why)
+	require.False(t, errors.As(err, &fault.Undecided{}), why)
+}
+
+func TestRequestsWhileAnIssuerIsDown(t *testing.T) {
+	t.Parallel()
+	o := oidcSetup(t, nil)
+	o.provider.set(func() { o.provider.down = true })
+	b := sqlite(t, func(c *config) { c.service.Provider, c.auth.OIDC = o.OIDC, o.OIDC })
+	alice := b.bearer(mint(o.provider, testKeys()[0], "one", nil), "OIDC")
+	a := alice.GET("/me/").Status(503).Is(`{"detail":"The identity provider cannot be reached: try again in a moment."}`)
+	require.Equal(t, "30", a.Header.Get("Retry-After"))
+	alice.POST("/me/", nil).Status(503)
+	require.Empty(t, alice.GET("/open/").Status(200).Object()["user"], "what is open to anybody stays open, and she is nobody there")
+	b.bearer("no token", "OIDC").GET("/me/").Status(403)
+	b.bearer(mint(o.provider, testKeys()[0], "one", map[string]any{"iss": "https://evil"}), "OIDC").GET("/me/").Status(403).Is(nobody)
+	b.by(t, "alice").GET("/me/").Status(200)
 }
 
 func TestExchange(t *testing.T) {
@@ -382,7 +437,11 @@ func TestForeignRefreshAndLogout(t *testing.T) {
 func TestSignInThroughAProvider(t *testing.T) {
 	t.Parallel()
 	o := oidcSetup(t, nil)
-	b := sqlite(t, func(c *config) { c.service.Provider, c.auth.OIDC = o.OIDC, o.OIDC })
+	var logged identity.Caller
+	b := sqlite(t, func(c *config) {
+		c.service.Provider, c.auth.OIDC = o.OIDC, o.OIDC
+		c.logged = func(who identity.Caller) { logged = who }
+	})
 	anybody := b.With("AuthorizationMethod", "OIDC")
 	body := anybody.POST("/auth/login/", map[string]any{"auth_code": "x", "redirect_uri": nil}).Status(200).Object()
 	require.Equal(t, "alice", body["user"].(map[string]any)["username"])
@@ -395,6 +454,7 @@ func TestSignInThroughAProvider(t *testing.T) {
 	anybody.POST("/auth/login/", map[string]any{"redirect_uri": ""}).Status(401).Is("{\"error\":\"Missing `'auth_code'`\"}")
 	anybody.POST("/auth/login/", map[string]any{"auth_code": "x"}).Status(401).Is("{\"error\":\"Missing `'redirect_uri'`\"}")
 	anybody.POST("/auth/login/", map[string]any{"auth_code": "of-nobody", "redirect_uri": ""}).Status(401).Is(`{"error":"User matching query does not exist."}`)
+	require.Equal(t, identity.Caller{RealUsername: "nobody"}, logged, "who was refused is known to the request log, and is nobody otherwise")
 	b.bearer(access, "OIDC").POST("/auth/logout/", map[string]any{"refresh_token": 5}).Status(400)
 }
 

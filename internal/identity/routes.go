@@ -86,6 +86,7 @@ func (r routes) login(c *gin.Context) error {
 		err = unknownMethod(method)
 	}
 	if err != nil {
+		Remember(c, Caller{RealUsername: login.User.Username})
 		return err
 	}
 	// The request log tells who signed in, not that nobody did.

@@ -159,7 +159,8 @@ func (s *Service) signedIn(ctx context.Context, user User, attempted string, pai
 	return login, nil
 }
 
-// ByCode signs in with the code that an identity provider gave to the browser.
+// ByCode signs in with the code that an identity provider gave to the browser. Somebody whom the provider knows and we do
+// not is refused, and named in the answer to the caller of this function.
 func (s *Service) ByCode(ctx context.Context, code, redirectURI, verifier string) (Login, error) {
 	if s.cfg.Provider == nil {
 		return Login{}, fault.Refused{Status: 400, Body: map[string]string{"error": "OIDC authentication is not enabled"}}
@@ -173,7 +174,7 @@ func (s *Service) ByCode(ctx context.Context, code, redirectURI, verifier string
 		return Login{}, err
 	}
 	if !live {
-		return Login{}, unauthorized("User matching query does not exist.")
+		return Login{User: User{Username: username}}, unauthorized("User matching query does not exist.")
 	}
 	return s.signedIn(ctx, user, user.Username, pair, s.cfg.Clock.Now(), rehash{})
 }

@@ -42,6 +42,8 @@ type config struct {
 	service identity.Config
 	users   identity.UsersConfig
 	auth    identity.Authenticator
+	// logged is told what the request log would be: who asked, after the answer; nil: nobody listens.
+	logged func(identity.Caller)
 }
 
 func setup(t *testing.T, db *database.DB, change func(*config)) bundle {
@@ -67,9 +69,14 @@ func setup(t *testing.T, db *database.DB, change func(*config)) bundle {
 	b.users, err = identity.NewUsers(cfg.users)
 	require.NoError(t, err)
 	b.addUsers(t)
-	server := web.New(web.Config{Log: log, Authenticate: b.auth.Authenticate, Authorize: authorize}, b.service.Table(), b.users.Table(), web.Table{
+	record := func(c *gin.Context, _ web.Route, _ time.Time) {
+		if cfg.logged != nil {
+			cfg.logged(identity.CallerOf(c))
+		}
+	}
+	server := web.New(web.Config{Log: log, Authenticate: b.auth.Authenticate, Authorize: authorize, Record: record}, b.service.Table(), b.users.Table(), web.Table{
 		{Method: "GET", Path: "/open/", Out: map[string]string{}, For: web.Anyone, Do: whoAmI},
-		{Method: "GET", Path: "/me/", Out: map[string]string{}, For: web.AnyUser, Do: whoAmI},
+		{Method: "GET", Path: "/me/", Out: map[string]string{}, For: web.AnyUser, View: "views.Me", Do: whoAmI},
 	})
 	b.Client = webtest.Of(t, server)
 	return b

@@ -46,6 +46,9 @@ func setup(t *testing.T, db *database.DB) bundle {
 		if c.GetHeader("Authorization") == "malformed" {
 			return fault.Unauthenticated{Detail: "malformed"}
 		}
+		if c.GetHeader("Authorization") == "undecided" {
+			return fault.Undecided{Detail: "try again"}
+		}
 		identity.Remember(c, identity.Caller{Username: c.GetHeader("X-Webtest-Caller")})
 		return nil
 	}
@@ -229,7 +232,9 @@ func TestGate(t *testing.T) {
 		b.As("admin").PATCH(path(id), map[string]any{"type": "full", "message": "upgrade"}).Status(200)
 		b.As("alice").GET("/things/").Status(503)
 		b.GET("/things/").Status(503)
-		b.With("Authorization", "malformed").As("admin").GET("/things/").Status(503)
+		for _, nobodys := range []string{"malformed", "undecided"} {
+			require.Contains(t, b.With("Authorization", nobodys).As("admin").GET("/things/").Status(503).Object(), "maintenance_end")
+		}
 		b.As("admin").GET("/things/").Status(200)
 		b.As("admin").POST("/things/", nil).Status(503)
 		b.With("X-Machine", "1").GET("/things/").Status(200)
@@ -290,6 +295,25 @@ func TestTelling(t *testing.T) {
 		fourth := b.plan(t, body("fourth", 0, day))
 		require.Empty(t, told(), "the end is told late, when the next one is on")
 		require.Equal(t, []string{fmt.Sprint(fourth, " true")}, notify())
+	})
+}
+
+func TestAhead(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b bundle) {
+		b.plan(t, body("begins", 20*time.Second, time.Hour))
+		b.plan(t, body("ends", -time.Hour, time.Minute))
+		b.plan(t, body("both", 30*time.Second, 40*time.Second))
+		b.plan(t, body("began just now", 0, time.Hour))
+		b.plan(t, body("later", time.Minute+time.Second, time.Hour))
+		b.As("admin").DELETE(path(b.plan(t, body("called off", 5*time.Second, 6*time.Second)))).Status(204)
+		moments, err := b.service.Ahead(t.Context())
+		require.NoError(t, err)
+		var ahead []time.Duration
+		for _, at := range moments {
+			ahead = append(ahead, at.Sub(noon))
+		}
+		require.ElementsMatch(t, []time.Duration{20 * time.Second, time.Minute, 30 * time.Second, 40 * time.Second}, ahead)
 	})
 }
 

@@ -2,12 +2,10 @@ package maintenance
 
 import (
 	"net/http"
-	"strconv"
 
 	"github.com/gin-gonic/gin"
 	"github.com/swaggest/jsonschema-go"
 
-	"cohortflow/internal/platform/fault"
 	"cohortflow/internal/platform/web"
 )
 
@@ -28,120 +26,44 @@ func (nextView) PrepareJSONSchema(s *jsonschema.Schema) error {
 	return nil
 }
 
-type routes struct{ service *Service }
-
 // Table is the maintenances API (contract: system.md 7.2).
 func (s *Service) Table() web.Table {
-	r := routes{s}
+	rows := web.Rows[Phase]{Page: s.list, Get: s.cfg.Store.Get, Create: s.Create, Change: s.Change, Delete: s.Delete, View: s.view}
 	return web.Table{
-		{Method: "GET", Path: "/maintenances/", Summary: "List maintenance phases", Tag: "maintenance", Paged: web.ByPage, Out: web.PageOf[View]{}, For: web.Anyone, Do: r.list, Query: []web.Param{
+		{Method: "GET", Path: "/maintenances/", Summary: "List maintenance phases", Tag: "maintenance", Paged: web.ByPage, Out: web.PageOf[View]{}, For: web.Anyone, Do: rows.DoList, Query: []web.Param{
 			{Name: "subject", Type: "string"}, {Name: "start_datetime", Type: "date-time"}, {Name: "end_datetime", Type: "date-time"},
 			{Name: "min_start_datetime", Type: "date-time"}, {Name: "max_end_datetime", Type: "date-time"}, {Name: "search", Type: "string"},
 			{Name: "ordering", Type: "string", Doc: "start_datetime, end_datetime"}}},
-		{Method: "POST", Path: "/maintenances/", Summary: "Plan a maintenance", Tag: "maintenance", Body: body{}, Out: View{}, Status: 201, For: web.Maintainer, Do: r.create},
-		{Method: "GET", Path: "/maintenances/next/", Summary: "The current phase, or the next one; {} for none", Tag: "maintenance", Out: nextView{}, For: web.Anyone, Do: r.next},
-		{Method: "GET", Path: "/maintenances/:id/", Summary: "One phase", Tag: "maintenance", Out: View{}, For: web.Anyone, Do: r.retrieve},
-		{Method: "PATCH", Path: "/maintenances/:id/", Summary: "Change a phase", Tag: "maintenance", Body: body{}, Out: View{}, For: web.Maintainer, Do: r.change},
-		{Method: "DELETE", Path: "/maintenances/:id/", Summary: "Delete a phase", Tag: "maintenance", Status: 204, For: web.Maintainer, Do: r.delete},
+		{Method: "POST", Path: "/maintenances/", Summary: "Plan a maintenance", Tag: "maintenance", Body: body{}, Out: View{}, Status: 201, For: web.Maintainer, Do: rows.DoCreate},
+		{Method: "GET", Path: "/maintenances/next/", Summary: "The current phase, or the next one; {} for none", Tag: "maintenance", Out: nextView{}, For: web.Anyone, Do: s.next},
+		{Method: "GET", Path: "/maintenances/:id/", Summary: "One phase", Tag: "maintenance", Out: View{}, For: web.Anyone, Do: rows.DoGet},
+		{Method: "PATCH", Path: "/maintenances/:id/", Summary: "Change a phase", Tag: "maintenance", Body: body{}, Out: View{}, For: web.Maintainer, Do: rows.DoChange},
+		{Method: "DELETE", Path: "/maintenances/:id/", Summary: "Delete a phase", Tag: "maintenance", Status: 204, For: web.Maintainer, Do: rows.DoDelete},
 	}
 }
 
-func (r routes) list(c *gin.Context) error {
-	page, err := web.NumberedPage(c)
-	if err != nil {
-		return err
-	}
+func (s *Service) list(c *gin.Context, page web.Page) ([]Phase, int64, web.Page, error) {
 	q := web.QueryOf(c)
 	f := Filter{Subject: q.Text("subject"), Start: q.Time("start_datetime"), End: q.Time("end_datetime"), MinStart: q.Time("min_start_datetime"),
 		MaxEnd: q.Time("max_end_datetime"), Search: q.Search(), Order: q.Ordering("start_datetime", "end_datetime")}
 	if err := q.Err(); err != nil {
-		return err
+		return nil, 0, page, err
 	}
-	phases, total, page, err := r.service.cfg.Store.List(c.Request.Context(), f, page)
-	if err != nil {
-		return err
-	}
-	views := make([]View, len(phases))
-	for i, p := range phases {
-		views[i] = viewOf(p, r.service.cfg.Clock.Now())
-	}
-	web.JSON(c, http.StatusOK, web.Envelope(c, page, total, views))
-	return nil
+	return s.cfg.Store.List(c.Request.Context(), f, page)
 }
 
-func (r routes) next(c *gin.Context) error {
-	p, err := r.service.Next(c.Request.Context())
-	if err != nil {
+func (s *Service) next(c *gin.Context) error {
+	p, err := s.Next(c.Request.Context())
+	switch {
+	case err != nil:
 		return err
-	}
-	if p == nil {
+	case p == nil:
 		web.JSON(c, http.StatusOK, struct{}{})
-		return nil
+	default:
+		web.JSON(c, http.StatusOK, s.view(*p))
 	}
-	return r.answer(c, http.StatusOK, *p)
-}
-
-func (r routes) answer(c *gin.Context, status int, p Phase) error {
-	web.JSON(c, status, viewOf(p, r.service.cfg.Clock.Now()))
 	return nil
 }
 
-func phaseID(c *gin.Context) (int64, error) {
-	id, err := strconv.ParseInt(c.Param("id"), 10, 32)
-	if err != nil {
-		return 0, fault.NotFound{}
-	}
-	return id, nil
-}
-
-func (r routes) retrieve(c *gin.Context) error {
-	id, err := phaseID(c)
-	if err != nil {
-		return err
-	}
-	p, err := r.service.cfg.Store.Get(c.Request.Context(), id)
-	if err != nil {
-		return err
-	}
-	return r.answer(c, http.StatusOK, p)
-}
-
-func (r routes) create(c *gin.Context) error {
-	object, err := web.Body(c)
-	if err != nil {
-		return err
-	}
-	p, err := r.service.Create(c.Request.Context(), object)
-	if err != nil {
-		return err
-	}
-	return r.answer(c, http.StatusCreated, p)
-}
-
-func (r routes) change(c *gin.Context) error {
-	id, err := phaseID(c)
-	if err != nil {
-		return err
-	}
-	object, err := web.Body(c)
-	if err != nil {
-		return err
-	}
-	p, err := r.service.Change(c.Request.Context(), id, object)
-	if err != nil {
-		return err
-	}
-	return r.answer(c, http.StatusOK, p)
-}
-
-func (r routes) delete(c *gin.Context) error {
-	id, err := phaseID(c)
-	if err != nil {
-		return err
-	}
-	if err := r.service.Delete(c.Request.Context(), id); err != nil {
-		return err
-	}
-	web.Empty(c, http.StatusNoContent)
-	return nil
-}
+// view is a phase as the API shows it now.
+func (s *Service) view(p Phase) any { return viewOf(p, s.cfg.Clock.Now()) }

@@ -121,6 +121,26 @@ func (s *Service) Notify(ctx context.Context) error {
 	return nil
 }
 
+// Ahead are the moments of the coming minute, before the next check, at which a phase begins or ends: Notify is due then,
+// too, so that nobody hears of it a minute late.
+func (s *Service) Ahead(ctx context.Context) ([]time.Time, error) {
+	now := s.cfg.Clock.Now()
+	until := now.Add(time.Minute)
+	phases, err := s.cfg.Store.Touching(ctx, now, until)
+	if err != nil {
+		return nil, err
+	}
+	var moments []time.Time
+	for _, p := range phases {
+		for _, at := range []time.Time{p.StartDatetime, p.EndDatetime} {
+			if at.After(now) && !at.After(until) {
+				moments = append(moments, at)
+			}
+		}
+	}
+	return moments, nil
+}
+
 func (s *Service) tell(ctx context.Context, p Phase, active bool) error {
 	if err := s.cfg.Broadcast(ctx, p.ID, active); err != nil {
 		return fmt.Errorf("tell everybody about a maintenance: %w", err)
@@ -191,8 +211,8 @@ func (s *Service) Gate(c *gin.Context) error {
 
 func (s *Service) isAdmin(c *gin.Context) (bool, error) {
 	err := s.cfg.Authenticate(c)
-	if errors.As(err, &fault.Unauthenticated{}) || errors.As(err, &fault.Forbidden{}) {
-		return false, nil // a malformed header or a refused impersonation is no administrator's
+	if errors.As(err, &fault.Unauthenticated{}) || errors.As(err, &fault.Forbidden{}) || errors.As(err, &fault.Undecided{}) {
+		return false, nil // a malformed header, a refused impersonation, or nobody can tell: no administrator's
 	}
 	if err != nil {
 		return false, err

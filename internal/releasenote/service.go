@@ -21,6 +21,9 @@ type Service struct {
 // New keeps what it is given.
 func New(db *database.DB, clk clock.Clock) *Service { return &Service{db: db, clock: clk} }
 
+// Get is one note.
+func (s *Service) Get(ctx context.Context, id int64) (Note, error) { return get(s.db.Read(ctx), id) }
+
 // Create makes a note; without a message it has no lines.
 func (s *Service) Create(ctx context.Context, body web.Object) (Note, error) {
 	now := s.clock.Now()

@@ -1,6 +1,7 @@
-// Package requestlog keeps a row for every request that changes something or signs somebody in, and shows the rows to
-// full admins (contract: system.md, section 6). web calls it after each answered request of a route that has a View. No
-// row ever holds a password, a token or an answer.
+// Package requestlog keeps a row for every request that changes something, signs somebody in or downloads data, refused ones
+// included, and shows the rows to full admins (contract: system.md, section 6). A row names the user as whom the request
+// ran and, if that was another, who was behind it. web calls it after each answered request of a route that has a View.
+// No row ever holds a password, a token or an answer.
 package requestlog
 
 import (
@@ -10,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -61,11 +63,10 @@ func New(db *database.DB, clk clock.Clock, log *slog.Logger) *Log {
 // Record is web.Config.Record. A row that cannot be written never fails the request, which is already answered; the client
 // may even have hung up, so the row is written under a context of its own.
 func (l *Log) Record(c *gin.Context, r web.Route, started time.Time) {
-	status := c.Writer.Status()
-	if status >= http.StatusInternalServerError && status != http.StatusServiceUnavailable {
+	if web.Failed(c) {
 		return // as before: uncaught errors leave no row, they are in the server's log
 	}
-	row := l.rowOf(c, r, started, status)
+	row := l.rowOf(c, r, started, c.Writer.Status())
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request.Context()), 5*time.Second)
 	defer cancel()
 	err := l.db.Update(ctx, func(tx *database.Tx) error { return insert(tx.DB, &row) })
@@ -87,11 +88,8 @@ func (l *Log) rowOf(c *gin.Context, r web.Route, started time.Time, status int) 
 		View: &r.View, ViewMethod: &r.Action, RemoteAddr: new(remoteAddr(c.Request)), Host: cut(c.Request.Host, 200), Method: cut(c.Request.Method, 10),
 		UserAgent: cut(c.Request.UserAgent(), 255), StatusCode: &status,
 	}
-	name := "Anonymous"
-	if caller := identity.CallerOf(c); caller.Authenticated() {
-		row.UserID, name = &caller.Username, caller.Username
-	}
-	row.UsernamePersistent = &name
+	row.setCaller(identity.CallerOf(c))
+	row.Errors = brokenOff(c)
 	data := dataOf(c)
 	row.Data, row.QueryParams = &data, &data
 	if query := c.Request.URL.Query(); len(query) > 0 {
@@ -103,6 +101,40 @@ func (l *Log) rowOf(c *gin.Context, r web.Route, started time.Time, status int) 
 		row.QueryParams = &text
 	}
 	return row
+}
+
+// setCaller tells who asked. The columns for users hold the effective one (system.md 6.1); who was behind it stands in the
+// column of answers, which has been empty since the old system stopped storing them, in the form of an answer: so the
+// portal shows it, the API lists it among the related names, and the filter on answers finds it.
+func (r *Row) setCaller(caller identity.Caller) {
+	name := "Anonymous"
+	switch {
+	case caller.Authenticated():
+		r.UserID, name = &caller.Username, caller.Username
+		if caller.RealUsername != "" && caller.RealUsername != caller.Username {
+			r.Response = note("impersonator_username", caller.RealUsername)
+		}
+	case caller.RefusedTarget != "":
+		r.UserID, name = &caller.RealUsername, caller.RealUsername
+		r.Response = note("refused_target_username", caller.RefusedTarget)
+	case caller.RealUsername != "": // a name that an identity provider vouches for, without an account here
+		name = cut(caller.RealUsername, 200)
+	}
+	r.UsernamePersistent = &name
+}
+
+func note(name, username string) *string {
+	return new(text(map[string]string{name: storable(username)}))
+}
+
+// brokenOff tells of an answer that was not sent whole: a download that the client or a storage gave up. Its status had
+// been sent before.
+func brokenOff(c *gin.Context) *string {
+	announced, err := strconv.Atoi(c.Writer.Header().Get("Content-Length"))
+	if sent := max(0, c.Writer.Size()); err == nil && sent < announced {
+		return new(fmt.Sprintf("The answer broke off after %d of %d bytes.", sent, announced))
+	}
+	return nil
 }
 
 // dataOf is the body that the handler read, with secrets masked; nothing at all if it never came to reading it.
@@ -124,11 +156,18 @@ const mask = "********************"
 const longest = 10_000
 
 func masked(object map[string]any) string {
-	raw, err := json.Marshal(maskValue(object))
-	if err != nil {
+	return cut(text(maskValue(object)), longest)
+}
+
+// text is the JSON of a value as people read it and search in it: a < is a <.
+func text(v any) string {
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if enc.Encode(v) != nil {
 		return "{}"
 	}
-	return cut(strings.ReplaceAll(string(raw), `\u0000`, ""), longest)
+	return strings.TrimSuffix(b.String(), "\n")
 }
 
 func maskValue(v any) any {
@@ -171,8 +210,13 @@ func remoteAddr(r *http.Request) string {
 	return text
 }
 
+// storable leaves out what a text column cannot hold.
+func storable(text string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "")
+}
+
 func cut(text string, n int) string {
-	text = strings.ToValidUTF8(text, "\uFFFD")
+	text = storable(text)
 	if r := []rune(text); len(r) > n {
 		return string(r[:n])
 	}

@@ -52,6 +52,9 @@ func setup(t *testing.T, db *database.DB) *webtest.Client {
 		if _, err := web.Body(c); err != nil {
 			return err
 		}
+		if c.Query("peer") != "" {
+			return fault.Refused{Status: 500, Body: "Storage provider error"}
+		}
 		if c.Query("fail") != "" {
 			return fmt.Errorf("out of order")
 		}
@@ -61,7 +64,16 @@ func setup(t *testing.T, db *database.DB) *webtest.Client {
 	table := web.Table{{Method: "POST", Path: "/things/:id/", Out: struct{}{}, For: web.Anyone, View: "views.Things", Action: "create", Do: do},
 		{Method: "POST", Path: "/unlogged/", Out: struct{}{}, For: web.Anyone, Do: do}}
 	return webtest.New(t, webtest.Tables{table, log.Table(users{identity.NewStore(db)})}, webtest.Callers(func(c *gin.Context, name string) {
-		identity.Remember(c, identity.Caller{Username: name, RealUsername: name})
+		caller := identity.Caller{Username: name, RealUsername: name}
+		switch c.GetHeader("X-Is") { // what identity says of callers who ask to be somebody else
+		case "refused":
+			caller = identity.Caller{RealUsername: name, RefusedTarget: c.GetHeader("X-Impersonate")}
+		case "unknown":
+			caller = identity.Caller{RealUsername: name}
+		case "impersonating":
+			caller.Username = c.GetHeader("X-Impersonate")
+		}
+		identity.Remember(c, caller)
 	}), webtest.Authorize(func(_ *gin.Context, name string, who web.Who) error {
 		switch {
 		case name == "":
@@ -84,9 +96,10 @@ func TestRowsOfRequests(t *testing.T) {
 		client.With("X-Forwarded-For", "nonsense").POST("/things/3/?refuse=1", nil).Status(403)
 		client.POST("/things/4/?fail=1", nil).Status(500)
 		client.POST("/unlogged/", nil).Status(200)
+		client.POST("/things/5/?peer=1", map[string]any{"a": `<b> & "c" \u0000`, "nul": "\x00"}).Status(500)
 
 		rows := client.As("admin").GET("/logs/").Status(200).Results()
-		require.Len(t, rows, 3, "neither failures of ours nor what has no view")
+		require.Len(t, rows, 4, "neither failures of ours nor what has no view")
 		first := rows[0]
 		at, err := time.Parse(time.RFC3339, first["requested_at"].(string))
 		require.NoError(t, err)
@@ -103,10 +116,36 @@ func TestRowsOfRequests(t *testing.T) {
 		require.Equal(t, []any{"Anonymous", nil, nil, "{}", "{}"}, []any{rows[1]["username_persistent"], rows[1]["user"], rows[1]["user_details"], rows[1]["data"], rows[1]["query_params"]})
 		require.Equal(t, []any{"127.0.0.1", float64(403), "{}"}, []any{rows[2]["remote_addr"], rows[2]["status_code"], rows[2]["data"]})
 
+		require.Equal(t, []any{float64(500), `{"a":"<b> & \"c\" \\u0000","nul":"\u0000"}`}, []any{rows[3]["status_code"], rows[3]["data"]}, "a failure of another system is one we foresaw")
+		require.Len(t, client.As("admin").GET("/logs/?data=%3Cb%3E%20%26").Results(), 1)
+
 		detail := client.As("admin").GET(fmt.Sprintf("/logs/%v/", rows[1]["id"])).Status(200).Object()
 		require.NotContains(t, detail, "related_names")
 		require.Nil(t, detail["user_details"])
 		require.Equal(t, 3, databasetest.Count(t, db, func() { client.As("admin").GET("/logs/") }), "the count, the page, its users")
+	})
+}
+
+func TestRowsNameWhoIsBehind(t *testing.T) {
+	t.Parallel()
+	databasetest.Each(t, func(t *testing.T, db *database.DB) {
+		client := setup(t, db)
+		for _, tt := range []struct{ as, is, target string }{{"admin", "impersonating", "alice"}, {"alice", "refused", "ad\"min\xff\x00"}, {"stranger", "unknown", ""}, {"admin", "impersonating", "admin"}} {
+			client.As(tt.as).With("X-Is", tt.is).With("X-Impersonate", tt.target).POST("/things/1/", nil).Status(200)
+		}
+		rows := client.As("admin").GET("/logs/").Status(200).Results()
+		require.Len(t, rows, 4)
+		for i, want := range [][]any{
+			{"alice", "alice", `{"impersonator_username":"admin"}`, map[string]any{"impersonator_username": "admin"}},
+			{"alice", "alice", "{\"refused_target_username\":\"ad\\\"min\uFFFD\"}", map[string]any{"refused_target_username": "ad\"min\uFFFD"}},
+			{nil, "stranger", nil, nil},
+			{"admin", "admin", nil, nil},
+		} {
+			require.Equal(t, want, []any{rows[i]["user"], rows[i]["username_persistent"], rows[i]["response"], rows[i]["related_names"]})
+		}
+		detail := client.As("admin").GET(fmt.Sprintf("/logs/%v/", rows[0]["id"])).Status(200).Object()
+		require.Equal(t, `{"impersonator_username":"admin"}`, detail["response"])
+		require.Len(t, client.As("admin").GET(`/logs/?response="impersonator_username":"admin"`).Results(), 1)
 	})
 }
 

@@ -10,7 +10,6 @@ import (
 
 	"github.com/gin-gonic/gin"
 
-	"cohortflow/internal/platform/fault"
 	"cohortflow/internal/platform/web"
 )
 
@@ -173,9 +172,9 @@ func (r routes) filterOf(c *gin.Context) (Filter, error) {
 }
 
 func (r routes) retrieve(c *gin.Context) error {
-	id, err := strconv.ParseInt(c.Param("id"), 10, 32)
+	id, err := web.Number(c, "id")
 	if err != nil {
-		return fault.NotFound{}
+		return err
 	}
 	row, err := r.log.Get(c.Request.Context(), id)
 	if err != nil {

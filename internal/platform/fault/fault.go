@@ -40,6 +40,15 @@ func (e Unauthenticated) Error() string {
 	return e.Detail
 }
 
+// Undecided says that for the moment nobody can tell who is asking, because another system does not answer: 503, which
+// leaves a session as it is, where a refusal would end it (clients.md 2). RetryAfter is in seconds.
+type Undecided struct {
+	Detail     string
+	RetryAfter int
+}
+
+func (e Undecided) Error() string { return e.Detail }
+
 // Conflict says that the object's state does not allow this (409, {"detail": …}).
 type Conflict struct{ Detail string }
 

@@ -20,13 +20,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Logger writes JSON lines of the given level (debug, info, warn, error) and above.
+// Logger writes JSON lines of the given level (debug, info, warn, error) and above. What is logged for a request tells which:
+// see WithRequest.
 func Logger(w io.Writer, level, process string) (*slog.Logger, error) {
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil {
 		return nil, fmt.Errorf("LOG_LEVEL: %w", err)
 	}
-	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: l})).With("process", process), nil
+	return slog.New(requestHandler{slog.NewJSONHandler(w, &slog.HandlerOptions{Level: l})}).With("process", process), nil
 }
 
 // Metrics are those of one process.

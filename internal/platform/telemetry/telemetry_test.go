@@ -30,6 +30,30 @@ func TestLogger(t *testing.T) {
 	require.ErrorContains(t, err, "LOG_LEVEL")
 }
 
+func TestLinesTellTheirRequest(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		ctx  context.Context
+		want string
+	}{
+		"OutsideARequest": {context.Background(), `"msg":"this","process":"api"`},
+		"Nobody":          {telemetry.WithRequest(context.Background(), telemetry.Request{TraceID: "t"}), `"msg":"this","process":"api","x_traceId":"t"`},
+		"Somebody": {telemetry.WithRequest(context.Background(), telemetry.Request{TraceID: "t", User: "alice"}),
+			`"msg":"this","process":"api","x_traceId":"t","x_userId":"alice"`},
+		"SomebodyElse": {telemetry.WithRequest(context.Background(), telemetry.Request{TraceID: "t", User: "admin", Impersonating: "alice"}),
+			`"msg":"this","process":"api","x_traceId":"t","x_userId":"admin","x_impersonating":"alice"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var out bytes.Buffer
+			log, err := telemetry.Logger(&out, "info", "api")
+			require.NoError(t, err)
+			log.InfoContext(tt.ctx, "this")
+			require.Contains(t, out.String(), tt.want+"}\n")
+		})
+	}
+}
+
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	m := telemetry.NewMetrics()

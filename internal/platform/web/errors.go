@@ -30,6 +30,7 @@ func (s *Server) answerTo(c *gin.Context, err error) (int, any) {
 		notFound  fault.NotFound
 		forbidden fault.Forbidden
 		unauth    fault.Unauthenticated
+		undecided fault.Undecided
 		conflict  fault.Conflict
 		refused   fault.Refused
 		invalid   *fault.Invalid
@@ -44,12 +45,13 @@ func (s *Server) answerTo(c *gin.Context, err error) (int, any) {
 		return http.StatusForbidden, detail(forbidden.Error())
 	case errors.As(err, &unauth):
 		return http.StatusForbidden, detail(unauth.Error())
+	case errors.As(err, &undecided):
+		retryAfter(c, undecided.RetryAfter)
+		return http.StatusServiceUnavailable, detail(undecided.Error())
 	case errors.As(err, &conflict):
 		return http.StatusConflict, detail(conflict.Error())
 	case errors.As(err, &refused):
-		if refused.RetryAfter > 0 {
-			c.Header("Retry-After", strconv.Itoa(refused.RetryAfter))
-		}
+		retryAfter(c, refused.RetryAfter)
 		return refused.Status, refused.Body
 	case errors.As(err, &tooLarge):
 		return http.StatusRequestEntityTooLarge, detail(fmt.Sprintf("The body is larger than the %d bytes that are accepted.", tooLarge.Limit))
@@ -57,12 +59,24 @@ func (s *Server) answerTo(c *gin.Context, err error) (int, any) {
 		return statusClientClosed, detail("The client closed the request.")
 	default:
 		s.cfg.Log.ErrorContext(c.Request.Context(), "request failed", "method", c.Request.Method, "route", c.FullPath(), "error", err)
+		c.Set(failedKey, true)
 		if s.cfg.Failed != nil {
 			s.cfg.Failed(c.Request.Context(), c.Request.Method, c.FullPath())
 		}
 		return http.StatusInternalServerError, detail("A server error occurred.")
 	}
 }
+
+func retryAfter(c *gin.Context, seconds int) {
+	if seconds > 0 {
+		c.Header("Retry-After", strconv.Itoa(seconds))
+	}
+}
+
+const failedKey = "web.failed"
+
+// Failed tells whether the request ended in an error of ours, which nobody foresaw: a 500 that a handler chose is none.
+func Failed(c *gin.Context) bool { return c.GetBool(failedKey) }
 
 // statusClientClosed is nginx's number for a client that hung up: no alarm, and nobody reads it.
 const statusClientClosed = 499

@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+
+	"cohortflow/internal/platform/fault"
 )
 
 // Config says what web must ask others. Nil functions are left out.
@@ -17,10 +20,12 @@ type Config struct {
 	Log *slog.Logger
 	// Origins are the CORS origins (system.md 2.11).
 	Origins []string
+	// BodyWithin is how long a request's body may take to arrive (DefaultBodyWithin when zero).
+	BodyWithin time.Duration
 	// Gate refuses requests during a maintenance (system.md 7.5), before anything else looks at them.
 	Gate func(c *gin.Context) error
-	// Authenticate finds out who is asking and keeps it in the context; it fails only for headers that are malformed or
-	// an impersonation that is refused. An unknown caller is not an error here.
+	// Authenticate finds out who is asking and keeps it in the context; it fails only for headers that are malformed, an
+	// impersonation that is refused, and while nobody can tell (fault.Undecided). An unknown caller is not an error here.
 	Authenticate func(c *gin.Context) error
 	// Authorize decides whether the caller may use a route for Who with the request's method.
 	Authorize func(c *gin.Context, who Who) error
@@ -52,8 +57,11 @@ func New(cfg Config, tables ...Table) *Server {
 	e := gin.New()
 	e.RedirectTrailingSlash, e.RedirectFixedPath = false, false
 	e.UseRawPath, e.UnescapePathValues = true, true
+	if cfg.BodyWithin == 0 {
+		cfg.BodyWithin = DefaultBodyWithin
+	}
 	s := &Server{cfg: cfg, engine: e}
-	e.Use(s.observe, s.recoverPanic, headers, s.cors, s.gate)
+	e.Use(s.observe, s.recoverPanic, s.hurry, headers, s.cors, s.gate)
 	for _, t := range tables {
 		s.table = append(s.table, t...)
 	}
@@ -83,7 +91,8 @@ func (s *Server) Mount(method, path string, h gin.HandlerFunc) { s.engine.Handle
 // handle wraps a route's function in the order of checks of system.md 2.2.
 func (s *Server) handle(r Route) gin.HandlerFunc {
 	return func(c *gin.Context) {
-		started := time.Now()
+		record := s.recorder(c, r)
+		defer record() // a download that breaks off ends in a panic
 		flush := func() {}
 		if s.cfg.Later != nil {
 			var ctx context.Context
@@ -100,11 +109,21 @@ func (s *Server) handle(r Route) gin.HandlerFunc {
 		if !c.Writer.Written() {
 			c.Writer.WriteHeaderNow()
 		}
-		if s.cfg.Record != nil && r.View != "" {
-			s.cfg.Record(c, r, started)
-		}
+		record()
 		c.Writer.Flush()
 		flush()
+	}
+}
+
+// recorder tells Record of an answered request, once. What is not answered yet is a defect, which recoverPanic answers and
+// logs.
+func (s *Server) recorder(c *gin.Context, r Route) func() {
+	started, told := time.Now(), s.cfg.Record == nil || r.View == ""
+	return func() {
+		if !told && c.Writer.Written() {
+			told = true
+			s.cfg.Record(c, r, started)
+		}
 	}
 }
 
@@ -127,7 +146,11 @@ func (s *Server) admit(c *gin.Context, who Who) error {
 		return nil
 	}
 	if s.cfg.Authenticate != nil {
-		if err := s.cfg.Authenticate(c); err != nil {
+		err := s.cfg.Authenticate(c)
+		if who == Anyone && errors.As(err, &fault.Undecided{}) {
+			return nil // whoever it is may
+		}
+		if err != nil {
 			return err
 		}
 	}
