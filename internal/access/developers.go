@@ -21,7 +21,8 @@ const (
 )
 
 // CreateAdmin makes a developer's account with every right on a perimeter of its own (system.md 16.2), also again where the
-// access has ended or the role has lost a right. An existing account keeps its password.
+// access has ended, the role has lost a right, the profile is inactive or the perimeter was deleted. An existing account keeps
+// its password.
 func (s *Service) CreateAdmin(ctx context.Context, username, password string) error {
 	user := NewUser{Username: username, Firstname: "John", Lastname: "DOE", Email: "john.doe." + username + "@aphp.fr", Password: password}
 	if username == "420123456" {
@@ -31,6 +32,11 @@ func (s *Service) CreateAdmin(ctx context.Context, username, password string) er
 		profile, err := s.seedUser(ctx, tx, user, &LoadReport{})
 		if err != nil {
 			return err
+		}
+		if profile.IsActive == nil || !*profile.IsActive {
+			if err := tx.Model(&profile).Updates(map[string]any{"is_active": true, "update_datetime": s.clock.Now()}).Error; err != nil {
+				return fmt.Errorf("make profile %d active: %w", profile.ID, err)
+			}
 		}
 		role, err := s.testerRole(tx)
 		if err != nil {
@@ -68,19 +74,29 @@ func (s *Service) testerRole(tx *database.Tx) (Role, error) {
 	return role, nameTaken(tx.Save(&role).Error)
 }
 
+// testerPerimeter makes the perimeter, or revives it: on a deleted one an access gives nothing.
 func (s *Service) testerPerimeter(tx *database.Tx) error {
 	var p Perimeter
 	err := tx.Where("id = ?", testerPerimeter).Take(&p).Error
-	if err == nil {
+	switch {
+	case errors.Is(err, gorm.ErrRecordNotFound):
+		return putPerimeters(tx, []Perimeter{{
+			ID: testerPerimeter, LocalID: "LOCAL_8312002244", Name: new("Top Perimeter"), Level: new(0), CountAllowedUsers: new(0),
+			CountAllowedUsersAboveLevels: new(0), CountAllowedUsersInferiorLevels: new(0),
+		}}, s.clock.Now())
+	case err != nil:
+		return fmt.Errorf("look for perimeter %d: %w", testerPerimeter, err)
+	case p.Live():
 		return nil
 	}
-	if !errors.Is(err, gorm.ErrRecordNotFound) {
-		return fmt.Errorf("look for perimeter %d: %w", testerPerimeter, err)
+	if err := touchTree(tx); err != nil {
+		return err
 	}
-	return putPerimeters(tx, []Perimeter{{
-		ID: testerPerimeter, LocalID: "LOCAL_8312002244", Name: new("Top Perimeter"), Level: new(0), CountAllowedUsers: new(0),
-		CountAllowedUsersAboveLevels: new(0), CountAllowedUsersInferiorLevels: new(0),
-	}}, s.clock.Now())
+	revived := map[string]any{"delete_datetime": nil, "update_datetime": s.clock.Now()}
+	if err := tx.Model(&p).Updates(revived).Error; err != nil {
+		return fmt.Errorf("revive perimeter %d: %w", testerPerimeter, err)
+	}
+	return nil
 }
 
 // GenerateUsers makes accounts nobody can log in with, each with an access on the perimeter with the role (system.md 16.3),

@@ -220,6 +220,12 @@ func TestDevelopersAccounts(t *testing.T) {
 			if err := tx.Exec("UPDATE accesses_role SET right_full_admin = false").Error; err != nil {
 				return err
 			}
+			if err := tx.Exec("UPDATE accesses_profile SET is_active = false").Error; err != nil {
+				return err
+			}
+			if err := tx.Exec("UPDATE accesses_perimeter SET delete_datetime = ? WHERE id = ?", b.now, testerPerimeter).Error; err != nil {
+				return err
+			}
 			return tx.Exec("UPDATE accesses_access SET end_datetime = ?", b.now.AddDate(0, 0, -1)).Error
 		})
 		require.NoError(t, b.CreateAdmin(t.Context(), "420123456", "TEST"))
