@@ -27,6 +27,9 @@ func Run(name string, roles Roles, logs io.Writer, with ...func(*Options)) error
 	if err != nil {
 		return err
 	}
+	for _, text := range cfg.Warnings {
+		log.Warn(text)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	opts := Options{Log: log, Roles: roles}

@@ -66,6 +66,8 @@ type Config struct {
 	Mail       Mail
 	Engine     Engine
 	Admin      Admin
+	// Warnings are what works, and is not what the operator may think; for the log of a start.
+	Warnings []string
 }
 
 // System is the server itself (system.md 20.1).
@@ -244,9 +246,18 @@ func Load(environ []string) (Config, error) {
 	if cfg.Cohort.SizeLimit == 0 {
 		cfg.Cohort.SizeLimit, err = alias(values, "COHORT_LIMIT", 20000)
 		errs = append(errs, err)
+		if values["COHORT_LIMIT"] != "" {
+			cfg.warn("COHORT_LIMIT is read as COHORT_SIZE_LIMIT, which is its name")
+		}
 	}
 	if schemas := values["PERIMETERS_SOURCE_DB_SCHEMAS"]; schemas != "" && values["PERIMETERS_SOURCE_DB_SCHEMA"] == "" {
 		cfg.Perimeters.SourceSchemas = schemas
+		cfg.warn("PERIMETERS_SOURCE_DB_SCHEMAS is read as PERIMETERS_SOURCE_DB_SCHEMA, which is its name")
+	}
+	for _, name := range []string{"accesses", "content_management", "cohort", "exports"} {
+		if !slices.Contains(cfg.System.IncludedApps, name) {
+			cfg.warn("INCLUDED_APPS does not name " + name + ", which is on all the same")
+		}
 	}
 	cfg.Auth.EmailRegex = orDefault(cfg.Auth.EmailRegex, EmailRegexDefault)
 	cfg.Auth.JWTKey = Secret(strings.ReplaceAll(cfg.Auth.JWTKey.Reveal(), `\n`, "\n"))
@@ -254,6 +265,8 @@ func Load(environ []string) (Config, error) {
 	errs = append(errs, err, cfg.check())
 	return cfg, errors.Join(errs...)
 }
+
+func (c *Config) warn(text string) { c.Warnings = append(c.Warnings, text) }
 
 func orDefault(value, fallback string) string {
 	if value == "" {

@@ -74,6 +74,18 @@ func TestLoad(t *testing.T) {
 		require.Equal(t, "new", cfg.Perimeters.SourceSchemas)
 		require.NotContains(t, cfg.Serving().Error(), "PERIMETERS_SOURCE")
 	})
+	t.Run("Warns", func(t *testing.T) {
+		t.Parallel()
+		cfg, err := Load(nil)
+		require.NoError(t, err)
+		require.Empty(t, cfg.Warnings)
+		cfg, err = Load([]string{"COHORT_LIMIT=7", "PERIMETERS_SOURCE_DB_SCHEMAS=a", "INCLUDED_APPS=accesses,cohort,content_management"})
+		require.NoError(t, err)
+		require.Len(t, cfg.Warnings, 3)
+		for i, name := range []string{"COHORT_SIZE_LIMIT", "PERIMETERS_SOURCE_DB_SCHEMA", "exports"} {
+			require.Contains(t, cfg.Warnings[i], name)
+		}
+	})
 	t.Run("NeverPrintsSecrets", func(t *testing.T) {
 		t.Parallel()
 		cfg, err := Load([]string{"DJANGO_SECRET_KEY=planted-1", "SECRET_KEY_FALLBACKS=planted-2,planted-3", "DB_PASSWORD=planted-4"})
