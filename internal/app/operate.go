@@ -10,6 +10,7 @@ import (
 	"cohortflow/internal/engine"
 	"cohortflow/internal/platform/answercache"
 	"cohortflow/internal/platform/database"
+	"cohortflow/internal/queryexec"
 )
 
 // Access is the service of perimeters and rights, for commands.
@@ -58,8 +59,18 @@ func (a *App) Synchronise(ctx context.Context, source string, dry bool) (fmt.Str
 	return nil, fmt.Errorf("no source is named %q", source)
 }
 
+// What commands say of, and learn from, an upgrade of stored queries.
+type (
+	UpgradeOptions = cohort.UpgradeOptions
+	UpgradeCount   = cohort.UpgradeCount
+	UpgradedRow    = cohort.UpgradedRow
+)
+
+// QueryVersions are those that stored queries can be brought to, oldest first; the last one is the front-end's.
+func QueryVersions() []string { return queryexec.Versions() }
+
 // UpgradeQueries brings stored queries and filters to another version: see cohort.Service.UpgradeQueries.
-func (a *App) UpgradeQueries(ctx context.Context, opts cohort.UpgradeOptions) ([]cohort.UpgradeCount, error) {
+func (a *App) UpgradeQueries(ctx context.Context, opts UpgradeOptions) ([]UpgradeCount, error) {
 	counts, err := a.parts.cohort.UpgradeQueries(ctx, opts)
 	if opts.Apply {
 		a.changed(ctx, answercache.Cohorts)
