@@ -158,16 +158,7 @@ func (r routes) listDatalabs(c *gin.Context) error {
 }
 
 func (r routes) datalab(c *gin.Context) error {
-	id, err := web.UUID(c, "uuid")
-	if err != nil {
-		return err
-	}
-	d, err := r.service.store.datalab(c.Request.Context(), id)
-	if err != nil {
-		return err
-	}
-	web.JSON(c, http.StatusOK, d.view())
-	return nil
+	return answerOne(c, r.service.store.datalab, Datalab.view)
 }
 
 const msgTaken = "datalab with this name already exists."
@@ -255,16 +246,7 @@ func (r routes) listProviders(c *gin.Context) error {
 }
 
 func (r routes) provider(c *gin.Context) error {
-	id, err := web.UUID(c, "uuid")
-	if err != nil {
-		return err
-	}
-	p, err := r.service.store.provider(c.Request.Context(), id)
-	if err != nil {
-		return err
-	}
-	web.JSON(c, http.StatusOK, p.view())
-	return nil
+	return answerOne(c, r.service.store.provider, Provider.view)
 }
 
 func (r routes) createProvider(c *gin.Context) error {

@@ -1,10 +1,12 @@
 package export
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 
 	"github.com/gin-gonic/gin"
+	"github.com/google/uuid"
 	"gorm.io/gorm"
 
 	"cohortflow/internal/platform/database"
@@ -61,4 +63,18 @@ func envelope[R, V any](c *gin.Context, f listed[R], view func(R) V) {
 		views[i] = view(row)
 	}
 	web.JSON(c, http.StatusOK, web.Envelope(c, f.page, f.total, views))
+}
+
+// answerOne answers the row that the path names, in the form that clients see.
+func answerOne[R, V any](c *gin.Context, find func(ctx context.Context, id uuid.UUID) (R, error), view func(R) V) error {
+	id, err := web.UUID(c, "uuid")
+	if err != nil {
+		return err
+	}
+	row, err := find(c.Request.Context(), id)
+	if err != nil {
+		return err
+	}
+	web.JSON(c, http.StatusOK, view(row))
+	return nil
 }

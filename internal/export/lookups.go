@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 	"time"
 
@@ -168,16 +167,9 @@ func (r routes) cohorts(c *gin.Context) error {
 }
 
 func (r routes) cohort(c *gin.Context) error {
-	id, err := web.UUID(c, "uuid")
-	if err != nil {
-		return err
-	}
-	one, err := r.service.store.oneCohort(c.Request.Context(), id, identity.CallerOf(c).Username)
-	if err != nil {
-		return err
-	}
-	web.JSON(c, http.StatusOK, one)
-	return nil
+	return answerOne(c, func(ctx context.Context, id uuid.UUID) (CohortView, error) {
+		return r.service.store.oneCohort(ctx, id, identity.CallerOf(c).Username)
+	}, func(v CohortView) CohortView { return v })
 }
 
 func (r routes) filters(c *gin.Context) error {
@@ -202,16 +194,9 @@ func (r routes) filters(c *gin.Context) error {
 }
 
 func (r routes) filter(c *gin.Context) error {
-	id, err := web.UUID(c, "uuid")
-	if err != nil {
-		return err
-	}
-	one, err := r.service.store.oneFilter(c.Request.Context(), id, identity.CallerOf(c).Username)
-	if err != nil {
-		return err
-	}
-	web.JSON(c, http.StatusOK, one.view())
-	return nil
+	return answerOne(c, func(ctx context.Context, id uuid.UUID) (filterRow, error) {
+		return r.service.store.oneFilter(ctx, id, identity.CallerOf(c).Username)
+	}, filterRow.view)
 }
 
 // save writes a new row, or all columns of one that may have been deleted meanwhile.

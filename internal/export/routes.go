@@ -1,6 +1,7 @@
 package export
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -220,16 +221,9 @@ func (r routes) create(c *gin.Context) error {
 }
 
 func (r routes) retrieve(c *gin.Context) error {
-	id, err := web.UUID(c, "uuid")
-	if err != nil {
-		return err
-	}
-	e, err := r.service.Get(c.Request.Context(), identity.CallerOf(c), id)
-	if err != nil {
-		return err
-	}
-	web.JSON(c, http.StatusOK, viewOf(e))
-	return nil
+	return answerOne(c, func(ctx context.Context, id uuid.UUID) (Export, error) {
+		return r.service.Get(ctx, identity.CallerOf(c), id)
+	}, viewOf)
 }
 
 func (r routes) retry(c *gin.Context) error {

@@ -136,20 +136,13 @@ func (r routes) listStats(c *gin.Context) error {
 }
 
 func (r routes) stat(c *gin.Context) error {
-	id, err := web.UUID(c, "uuid")
-	if err != nil {
-		return err
-	}
-	only, err := r.service.ownExports(c.Request.Context(), identity.CallerOf(c))
-	if err != nil {
-		return err
-	}
-	one, err := r.service.store.oneStat(c.Request.Context(), id, only)
-	if err != nil {
-		return err
-	}
-	web.JSON(c, http.StatusOK, one.view())
-	return nil
+	return answerOne(c, func(ctx context.Context, id uuid.UUID) (Stat, error) {
+		only, err := r.service.ownExports(ctx, identity.CallerOf(c))
+		if err != nil {
+			return Stat{}, err
+		}
+		return r.service.store.oneStat(ctx, id, only)
+	}, Stat.view)
 }
 
 // readStat takes a body over into a figure.

@@ -294,3 +294,20 @@ func TestClientCredentials(t *testing.T) {
 	_, err = NewClientCredentials(standard, "", "us", "x")
 	require.Error(t, err)
 }
+
+// What the reader takes for a page is JSON to its end, and so is each resource that it hands over.
+func FuzzPagesAreJSON(f *testing.F) {
+	for _, page := range []string{`{"resourceType":"Bundle","entry":[{"resource":{"id":"1"},"search":{"mode":"match"}},{"fullUrl":"u"}],"link":[{"relation":"next","url":"?2"}]}`,
+		`{"entry":[{"search":{"mode":"outcome"},"resource":{"a":[1,{"b":null}]}}],"resourceType":"Bundle"} `, `{"resourceType":"Bundle","entry":[{"resource":{}},]}`,
+		`{"resourceType":"Bundle","ent\u0072y":[{"re\u0073ource":{"x":1e5}}]}`, `{"resourceType":"Bundle","entry":null}`, `{"resourceType":"Bundle"}x`} {
+		f.Add(page, 7)
+	}
+	f.Fuzz(func(t *testing.T, page string, size int) {
+		scanner := &fussy{t: t}
+		_, err := newBundleReader(&dribble{page, 1 + size&63}, 1<<16).read(scanner)
+		require.True(t, err != nil || json.Valid([]byte(page)), "%q", page)
+		for _, resource := range scanner.kept {
+			require.True(t, json.Valid([]byte(resource)), "%q", resource)
+		}
+	})
+}

@@ -57,8 +57,8 @@ type params [][2]string
 
 func (w *webHDFS) address(name string, ps params) string {
 	u := *w.base
+	u.RawPath = w.base.EscapedPath() + webHDFSPrefix + escaped(name)
 	u.Path += webHDFSPrefix + name
-	u.RawPath = ""
 	var query []string
 	for _, p := range ps {
 		query = append(query, p[0]+"="+url.QueryEscape(p[1]))
@@ -68,6 +68,21 @@ func (w *webHDFS) address(name string, ps params) string {
 	}
 	u.RawQuery = strings.Join(query, "&")
 	return u.String()
+}
+
+// escaped leaves nothing in a path that a server may take for more than a letter: what follows a semicolon is a parameter to
+// some (contract: exports.md 11.1).
+func escaped(name string) string {
+	var b strings.Builder
+	for i := range len(name) {
+		switch c := name[i]; {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', strings.IndexByte("/=_.~-", c) >= 0:
+			b.WriteByte(c)
+		default:
+			fmt.Fprintf(&b, "%%%02X", c)
+		}
+	}
+	return b.String()
 }
 
 // ask sends one operation to the name node and answers its Kerberos challenge once.

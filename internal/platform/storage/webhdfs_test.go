@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -475,4 +476,15 @@ func TestWebHDFSManyReadersAtOnce(t *testing.T) {
 			})
 		}
 	})
+}
+
+func TestWebHDFSAddresses(t *testing.T) {
+	t.Parallel()
+	for base, want := range map[string]string{"http://nn:9870": "http://nn:9870", "https://gw/gateway/d%20e/": "https://gw/gateway/d%20e"} {
+		u, err := url.Parse(base)
+		require.NoError(t, err)
+		w, ok := newWebHDFS(u, Config{}).(*webHDFS)
+		require.True(t, ok)
+		require.Equal(t, want+"/webhdfs/v1/x=1/a%3Bb%2Cc%2B%40%25%20%C3%A9~-_.zip?op=OPEN&offset=0", w.address("/x=1/a;b,c+@% é~-_.zip", params{{"op", "OPEN"}, {"offset", "0"}}))
+	}
 }
