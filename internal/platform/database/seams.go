@@ -14,14 +14,6 @@ func ForUpdate(g *gorm.DB) *gorm.DB {
 	return g.Clauses(clause.Locking{Strength: "UPDATE"})
 }
 
-// SkipLocked locks the rows that a query reads and passes over those that another transaction holds.
-func SkipLocked(g *gorm.DB) *gorm.DB {
-	if DialectOf(g) == SQLite {
-		return g
-	}
-	return g.Clauses(clause.Locking{Strength: "UPDATE", Options: "SKIP LOCKED"})
-}
-
 // DialectOf tells what is behind a gorm handle.
 func DialectOf(g *gorm.DB) Dialect {
 	if g.Name() == "sqlite" {
