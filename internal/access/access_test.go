@@ -388,6 +388,6 @@ func TestConstantQueries(t *testing.T) {
 		}
 		require.Equal(t, before, measure())
 		require.LessOrEqual(t, before["/accesses/accesses/my-accesses/"], 4)
-		require.LessOrEqual(t, before["/accesses/accesses/?perimeter_id=9999&include_children=true"], 6)
+		require.LessOrEqual(t, before["/accesses/accesses/?perimeter_id=9999&include_children=true"], 7)
 	})
 }

@@ -1,6 +1,7 @@
 package access
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -16,7 +17,7 @@ import (
 
 // ListAccesses is a page of accesses, for those who manage some (accesses.md 12.3); an unknown perimeter is a fault.NotFound. With a profile or a
 // perimeter in the filter each says whether the caller may manage it. Accesses below the perimeter are included only for
-// callers who manage lower levels somewhere. Five queries.
+// callers who manage lower levels somewhere. Six queries.
 func (s *Service) ListAccesses(ctx context.Context, caller identity.Caller, f AccessFilter, page web.Page) ([]Detail, int64, web.Page, error) {
 	h, err := s.of(ctx, caller.Username)
 	if err != nil {
@@ -47,10 +48,16 @@ func (s *Service) ListAccesses(ctx context.Context, caller identity.Caller, f Ac
 	if page.Past(total) {
 		return nil, total, page, nil
 	}
-	list, err := details(g, f.order(query()).Limit(page.Limit).Offset(page.Offset), h.tree, h.now)
+	// First which, then what they say: so that the database sorts numbers rather than whole rows of seven tables.
+	ids, err := f.page(query(), page, h.now)
 	if err != nil {
 		return nil, 0, page, err
 	}
+	list, err := details(g, accesses(g).Where(database.OneOf("a.id", ids)), h.tree, h.now)
+	if err != nil {
+		return nil, 0, page, err
+	}
+	slices.SortFunc(list, func(a, b Detail) int { return cmp.Compare(slices.Index(ids, a.ID), slices.Index(ids, b.ID)) })
 	if f.annotated() {
 		for i := range list {
 			list[i].Editable = new(CanManage(h.tree, h.grants, list[i].rights(), list[i].PerimeterID))
@@ -70,7 +77,7 @@ func (s *Service) MyAccesses(ctx context.Context, caller identity.Caller) ([]Det
 		ids[i] = a.AccessID
 	}
 	g := s.db.Read(ctx)
-	return details(g, accesses(g).Where("a.id IN ?", ids).Order("a.id"), h.tree, h.now)
+	return details(g, accesses(g).Where(database.OneOf("a.id", ids)).Order("a.id"), h.tree, h.now)
 }
 
 // MyExpiring are the caller's valid accesses that end between today and the day of the first alert, the first to end of

@@ -66,7 +66,7 @@ var accessColumns = strings.Join([]string{
 // details reads the rows of a query of accesses: two queries, whatever their number.
 func details(g, query *gorm.DB, t *Tree, now time.Time) ([]Detail, error) {
 	var rows []accessRow
-	if err := query.Select(accessColumns+", "+validRank, now, now).Scan(&rows).Error; err != nil {
+	if err := query.Select(accessColumns).Scan(&rows).Error; err != nil {
 		return nil, fmt.Errorf("read accesses: %w", err)
 	}
 	var ids []int64
@@ -147,18 +147,18 @@ func (f AccessFilter) effectiveOn(q *gorm.DB, t *Tree, now time.Time) *gorm.DB {
 	if f.IncludeChildren {
 		places = append(places, t.Below(*f.PerimeterID)...)
 	}
-	on := "a.perimeter_id IN (" + joinIDs(places) + ")" // numbers of ours: a whole tree exceeds what may be parameters
-	if !f.IncludeParents {
-		return q.Where(on)
+	if f.IncludeParents {
+		var above []int64
+		for p := range t.Above(*f.PerimeterID) {
+			above = append(above, p.ID)
+		}
+		places = append(places, above...)
+		q = q.Where(clause.And(clause.Or(clause.Not(database.OneOf("a.perimeter_id", above)), clause.Expr{SQL: anyFlag("r", inheritedRights)})))
 	}
-	var above []int64
-	for p := range t.Above(*f.PerimeterID) {
-		above = append(above, p.ID)
+	if len(places) == t.Len() {
+		return q.Where("a.perimeter_id IS NOT NULL")
 	}
-	if len(above) == 0 {
-		return q.Where(on)
-	}
-	return q.Where("(" + on + " OR (a.perimeter_id IN (" + joinIDs(above) + ") AND (" + anyFlag("r", inheritedRights) + ")))")
+	return q.Where(database.OneOf("a.perimeter_id", places))
 }
 
 // anyFlag is the condition that a role's row has one of the rights.
@@ -182,11 +182,21 @@ var orderable = map[string]string{
 // validRank is a column by which valid accesses come after the others.
 const validRank = "CASE WHEN a.start_datetime <= ? AND a.end_datetime > ? THEN 1 ELSE 0 END AS valid_rank"
 
-func (f AccessFilter) order(q *gorm.DB) *gorm.DB {
+// page is which accesses a query of them finds, in the order asked for; its end is the id, so that pages neither repeat nor miss
+// one.
+func (f AccessFilter) page(q *gorm.DB, page web.Page, now time.Time) (ids []int64, err error) {
 	for _, o := range f.Order {
 		q = q.Order(database.OrderBy(orderable[o.Name], o.Desc))
 	}
-	return q.Order("a.id")
+	var rows []struct{ ID int64 }
+	err = q.Select("a.id, "+validRank, now, now).Order("a.id").Limit(page.Limit).Offset(page.Offset).Scan(&rows).Error
+	if err != nil {
+		return nil, fmt.Errorf("find a page of accesses: %w", err)
+	}
+	for _, row := range rows {
+		ids = append(ids, row.ID)
+	}
+	return ids, nil
 }
 
 // perimetersOfCohorts are the cohort ids of the perimeters of users' cohorts, which are given by their groups (accesses.md

@@ -251,7 +251,7 @@ func (s *Service) ReloadPerimeters(ctx context.Context, file io.Reader) (int, er
 		for i, row := range rows {
 			ids[i] = row.ID
 		}
-		gone := tx.Model(&Perimeter{}).Where("delete_datetime IS NULL AND id NOT IN (" + joinIDs(ids) + ")")
+		gone := tx.Model(&Perimeter{}).Where("delete_datetime IS NULL").Not(database.OneOf("id", ids))
 		if err := gone.Update("delete_datetime", now).Error; err != nil {
 			return fmt.Errorf("delete the other perimeters: %w", err)
 		}

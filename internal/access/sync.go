@@ -130,25 +130,16 @@ func (s *Service) removeOthers(tx *database.Tx, kept map[int64]Perimeter, existi
 			report.differs("-", p)
 		}
 	}
-	for chunk := range slices.Chunk(live, 1000) {
-		err := tx.Model(&Perimeter{}).Where("id IN ("+joinIDs(chunk)+")").Update("delete_datetime", now).Error
-		if err != nil {
-			return fmt.Errorf("delete perimeters: %w", err)
-		}
+	if err := tx.Model(&Perimeter{}).Where(database.OneOf("id", live)).Update("delete_datetime", now).Error; err != nil {
+		return fmt.Errorf("delete perimeters: %w", err)
 	}
 	report.Removed += len(live)
-	where := []string{"perimeter_id IS NULL"}
-	for chunk := range slices.Chunk(gone, 1000) {
-		where = append(where, "perimeter_id IN ("+joinIDs(chunk)+")")
+	closed := tx.Model(&Access{}).Where(clause.And(clause.Or(clause.Expr{SQL: "perimeter_id IS NULL"}, database.OneOf("perimeter_id", gone)))).
+		Where("delete_datetime IS NULL AND start_datetime <= ? AND end_datetime > ?", now, now).Update("end_datetime", now)
+	if closed.Error != nil {
+		return fmt.Errorf("end the accesses on perimeters that are gone: %w", closed.Error)
 	}
-	for _, place := range where {
-		closed := tx.Model(&Access{}).Where(place).Where("delete_datetime IS NULL AND start_datetime <= ? AND end_datetime > ?", now, now).
-			Update("end_datetime", now)
-		if closed.Error != nil {
-			return fmt.Errorf("end the accesses on perimeters that are gone: %w", closed.Error)
-		}
-		report.ClosedAccesses += closed.RowsAffected
-	}
+	report.ClosedAccesses += closed.RowsAffected
 	return nil
 }
 

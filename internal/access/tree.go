@@ -149,6 +149,9 @@ func (t *Tree) index(i int) {
 // Problems says, in sentences, which rows make no tree.
 func (t *Tree) Problems() []string { return t.problems }
 
+// Len is the number of perimeters, soft-deleted ones included.
+func (t *Tree) Len() int { return len(t.nodes) }
+
 // Get is a perimeter, soft-deleted or not; nil when there is none.
 func (t *Tree) Get(id int64) *Perimeter {
 	if at, found := t.place[id]; found {

@@ -406,3 +406,27 @@ func TestOpenTakesAnyFileName(t *testing.T) {
 		require.NotZero(t, info.Size(), f)
 	}
 }
+
+func TestOneOf(t *testing.T) {
+	t.Parallel()
+	databasetest.Each(t, func(t *testing.T, db *database.DB) {
+		exec(t, db, "CREATE TABLE numbered (id bigint, place bigint)", "INSERT INTO numbered VALUES (1, -5), (2, 9007199254740993), (3, NULL), (4, 0)")
+		many := make([]int64, 100_000)
+		for i := range many {
+			many[i] = int64(i) - 10
+		}
+		for name, tt := range map[string]struct{ ids, in, out []int64 }{
+			"None":  {nil, nil, []int64{1, 2, 3, 4}},
+			"One":   {[]int64{9007199254740993}, []int64{2}, []int64{1, 4}},
+			"Twice": {[]int64{0, 0, -5}, []int64{1, 4}, []int64{2}},
+			"Many":  {many, []int64{1, 4}, []int64{2}},
+		} {
+			var in, out []int64
+			from := func() *gorm.DB { return db.Read(t.Context()).Table("numbered").Order("id") }
+			require.NoError(t, from().Where(database.OneOf("numbered.place", tt.ids)).Pluck("id", &in).Error, name)
+			require.ElementsMatch(t, tt.in, in, name)
+			require.NoError(t, from().Not(database.OneOf("place", tt.ids)).Pluck("id", &out).Error, name)
+			require.ElementsMatch(t, tt.out, out, name)
+		}
+	})
+}
