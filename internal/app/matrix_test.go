@@ -361,6 +361,9 @@ func TestMethodsThatDoNotExist(t *testing.T) {
 				continue
 			}
 			for _, c := range callers {
+				if c.broken != "" {
+					continue // what they hold is nothing, and the matrix has asked as them
+				}
 				a := w.send(c, method, w.fill(method+" "+path, "owner"), bodyOf(method))
 				assert.Contains(t, []class{forbidden, noMethod}, classOf(a.status), "%s %s as %s: %s", method, path, c.name, a)
 			}

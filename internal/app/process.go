@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"cohortflow/internal/config"
+	"cohortflow/internal/platform/queue"
 	"cohortflow/internal/platform/telemetry"
 )
 
@@ -27,6 +28,7 @@ func Run(name string, roles Roles, logs io.Writer, with ...func(*Options)) error
 	if err != nil {
 		return err
 	}
+	queue.RedirectLog(log)
 	for _, text := range cfg.Warnings {
 		log.Warn(text)
 	}

@@ -32,10 +32,6 @@ type Redis interface {
 type RelayConfig struct {
 	Batch int           // tasks read by one query (100)
 	Pause time.Duration // between passes (1 s): waking right after the commit is the path, the relay the net under it
-	// Nudge, if not nil, starts a pass at once.
-	Nudge <-chan struct{}
-	// Passed, if not nil, is told after each pass how many wake-ups it sent: for tests.
-	Passed func(woken int)
 }
 
 // Relay wakes workers for the tasks that are due and held by nobody: so delays, back-off, polls, lost wake-ups, dead workers
@@ -56,7 +52,7 @@ func NewRelay(e *Engine, redis Redis, cfg RelayConfig) *Relay {
 
 // Start begins the passes.
 func (r *Relay) Start(ctx context.Context) error {
-	return r.Every(ctx, r.cfg.Pause, r.cfg.Nudge, func(ctx context.Context) error {
+	return r.Every(ctx, r.cfg.Pause, nil, func(ctx context.Context) error {
 		_, err := r.Pass(ctx)
 		return err
 	})
@@ -92,9 +88,6 @@ func (r *Relay) Pass(ctx context.Context) (woken int, err error) {
 		if err := r.redis.Prime(ctx); err != nil {
 			return woken, fmt.Errorf("relay: %w", err)
 		}
-	}
-	if r.cfg.Passed != nil {
-		r.cfg.Passed(woken)
 	}
 	return woken, nil
 }

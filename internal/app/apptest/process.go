@@ -79,6 +79,7 @@ type Process struct {
 	address string
 	side    string // where its metrics and its health are, once it has told
 	log     []string
+	odd     string               // the first line of a process of production that is no JSON
 	entered map[string]time.Time // when the first handler about a row was entered
 	changed chan struct{}        // closed and replaced at each of them
 }
@@ -160,7 +161,9 @@ func (p *Process) read(lines *bufio.Scanner) {
 			Msg, Address, Metrics, Subject string
 			At                             int64
 		}
-		_ = json.Unmarshal(lines.Bytes(), &line) // other lines are kept as they are
+		if err := json.Unmarshal(lines.Bytes(), &line); err != nil && p.Name != embeddedRole {
+			p.noteOdd(lines.Text())
+		}
 		if address, ok := strings.CutPrefix(lines.Text(), embeddedReady); ok {
 			line.Msg, line.Address = cmp.Or(serving, "started"), address
 		}
@@ -197,6 +200,12 @@ func (p *Process) noteReady(address string) {
 		p.address, p.Ready = address, time.Since(p.started)
 		close(p.ready)
 	}
+}
+
+func (p *Process) noteOdd(line string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.odd = cmp.Or(p.odd, line)
 }
 
 func (p *Process) noteSide(address string) {
@@ -261,6 +270,9 @@ func (p *Process) tail() []string {
 
 func (p *Process) cleanUp() {
 	p.Kill()
+	if p.odd != "" { // whoever collects logs relies on it
+		p.t.Errorf("%s wrote a line that is no JSON: %s", p.Name, p.odd)
+	}
 	if p.t.Failed() {
 		for _, line := range p.tail() {
 			p.t.Log(p.Name, line)

@@ -52,14 +52,6 @@ func Contains(column any, text string) clause.Expression {
 	}
 }
 
-// EqualFold is the condition that the column holds text, whatever its case.
-func EqualFold(column any, text string) clause.Expression {
-	if !storable(text) {
-		return never
-	}
-	return clause.Expr{SQL: "UPPER(?) = UPPER(?)", Vars: []any{operand(column), text}}
-}
-
 // ArrayContainsAny is the condition that the array column (see StringArray) holds one of the values. NULL holds none.
 func ArrayContainsAny(column any, values []string) clause.Expression {
 	usable := make([]string, 0, len(values))

@@ -16,14 +16,6 @@ func ForUpdate(g *gorm.DB) *gorm.DB {
 	return g.Clauses(clause.Locking{Strength: "UPDATE"})
 }
 
-// SkipLocked locks the rows that a query reads and passes over those that another transaction holds.
-func SkipLocked(g *gorm.DB) *gorm.DB {
-	if DialectOf(g) == SQLite {
-		return g
-	}
-	return g.Clauses(clause.Locking{Strength: "UPDATE", Options: "SKIP LOCKED"})
-}
-
 // AdvanceSequence lets the ids that a table gives by itself follow those that its rows were given, for programs that leave
 // the id to the table; it never goes back. SQLite does so by itself. Where the database's user may not move the sequence it
 // stays as it is: nothing of ours needs it. table is a table's name, never a user's text; its key is the column id.
