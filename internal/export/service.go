@@ -125,7 +125,7 @@ func New(cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("export: %w", err)
 	}
-	email, err := regexp.Compile(cfg.EmailRegex)
+	email, err := regexp.Compile("^(?:" + cfg.EmailRegex + ")") // as the old system matched: from the beginning on
 	if err != nil {
 		return nil, fmt.Errorf("export: EMAIL_REGEX: %w", err)
 	}
