@@ -237,6 +237,12 @@ func (e *Engine) release(ctx context.Context, claim Claim) error {
 	return nil
 }
 
+// leave gives up a lease that could not be renewed in time, and may yet be ours: then another worker need not wait for its
+// end. ErrLeaseLost if it is not, as it mostly is.
+func (e *Engine) leave(ctx context.Context, claim Claim) error {
+	return e.giveBack(ctx, claim, `due_at = ?`, e.cfg.Clock.Now())
+}
+
 // retry gives back a task whose attempt failed; it is due again after the rest.
 func (e *Engine) retry(ctx context.Context, claim Claim, cause error, rest time.Duration) error {
 	return e.giveBack(ctx, claim, `due_at = ?, last_error = ?`, e.cfg.Clock.Now().Add(rest), sentence(cause))

@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -215,6 +216,21 @@ func TestWorker(t *testing.T) {
 			require.Empty(t, owed.LeaseOwner)
 			require.Empty(t, owed.LastError)
 			require.Zero(t, owed.Attempt, "the attempt does not count")
+			_, got, err := b.Claim(t.Context(), owed.ID)
+			require.NoError(t, err)
+			require.True(t, got)
+		})
+		t.Run("ALeaseThatWasGivenUpIsFreeAtOnce", func(t *testing.T) {
+			b := setup(t)
+			b.open(t, nil)
+			b.handle = func(context.Context, engine.Claim) error {
+				return fmt.Errorf("not renewed in time: %w", engine.ErrLeaseLost)
+			}
+			b.run(t, b.worker, "test.launch")
+			owed := b.owed(t)[0]
+			require.Empty(t, owed.LeaseOwner)
+			require.Empty(t, owed.LastError)
+			require.Equal(t, 1, owed.Attempt, "the attempt counts")
 			_, got, err := b.Claim(t.Context(), owed.ID)
 			require.NoError(t, err)
 			require.True(t, got)

@@ -190,7 +190,7 @@ func (w *Worker) finish(ctx context.Context, claim Claim, spec tasks.Spec, err e
 	switch {
 	case errors.Is(cause, ErrLeaseLost), errors.Is(err, ErrLeaseLost):
 		w.Log.Warn("lease lost", "task", claim.TaskID, "name", claim.Name, "attempt", claim.Attempt)
-		return
+		ending = w.engine.leave(ctx, claim)
 	case err == nil:
 		ending = w.engine.Done(ctx, claim)
 	case errors.Is(cause, errShutdown) || errors.Is(err, errShutdown):
