@@ -161,9 +161,10 @@ func (p *Process) read(lines *bufio.Scanner) {
 			Msg, Address, Metrics, Subject string
 			At                             int64
 		}
-		if err := json.Unmarshal(lines.Bytes(), &line); err != nil && p.Name != embeddedRole {
+		if !json.Valid(lines.Bytes()) && p.Name != embeddedRole {
 			p.noteOdd(lines.Text())
 		}
+		_ = json.Unmarshal(lines.Bytes(), &line) // other lines have other keys
 		if address, ok := strings.CutPrefix(lines.Text(), embeddedReady); ok {
 			line.Msg, line.Address = cmp.Or(serving, "started"), address
 		}
