@@ -388,7 +388,7 @@ func TestConstantQueries(t *testing.T) {
 			b.give(fmt.Sprintf("user%d", i), nomi|1<<(i%5), int64(i))
 		}
 		require.Equal(t, before, measure())
-		require.LessOrEqual(t, before["/accesses/accesses/my-accesses/"], 4)
+		require.LessOrEqual(t, before["/accesses/accesses/my-accesses/"], 5)
 		require.LessOrEqual(t, before["/accesses/accesses/?perimeter_id=9999&include_children=true"], 7)
 	})
 }

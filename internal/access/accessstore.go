@@ -32,13 +32,14 @@ func (d *Detail) rights() *Rights {
 	return new(d.Role.Rights())
 }
 
-// accessRow is an access joined with the people it names.
+// accessRow is an access joined with its profile, and the people it names.
 type accessRow struct {
 	Access        `gorm:"embedded"`
 	ProfileSource *string
-	Holder        person `gorm:"embedded;embeddedPrefix:holder_"`
-	Creator       person `gorm:"embedded;embeddedPrefix:creator_"`
-	Updater       person `gorm:"embedded;embeddedPrefix:updater_"`
+	UserID        *string
+	Holder        person `gorm:"-"`
+	Creator       person `gorm:"-"`
+	Updater       person `gorm:"-"`
 }
 
 // columnsOf names a joined user's columns as person's fields.
@@ -54,33 +55,39 @@ func accesses(g *gorm.DB) *gorm.DB {
 		Joins(`LEFT JOIN "user" u ON u.username = p.user_id`).
 		Joins("LEFT JOIN accesses_role r ON r.id = a.role_id").
 		Joins("LEFT JOIN accesses_perimeter pe ON pe.id = a.perimeter_id").
-		Joins(`LEFT JOIN "user" cr ON cr.username = a.created_by`).
-		Joins(`LEFT JOIN "user" up ON up.username = a.updated_by`).
 		Where("a.delete_datetime IS NULL")
 }
 
-var accessColumns = strings.Join([]string{
-	"a.*", "p.source AS profile_source", columnsOf("u", "holder"), columnsOf("cr", "creator"), columnsOf("up", "updater"),
-}, ", ")
-
-// details reads the rows of a query of accesses: two queries, whatever their number.
+// details reads the rows of a query of accesses: three queries, whatever their number. People are read by their names and not
+// joined, three times the same table: of few accesses and many users the database made a walk through all of them.
 func details(g, query *gorm.DB, t *Tree, now time.Time) ([]Detail, error) {
 	var rows []accessRow
-	if err := query.Select(accessColumns).Scan(&rows).Error; err != nil {
+	if err := query.Select("a.*, p.source AS profile_source, p.user_id, "+validRank, now, now).Scan(&rows).Error; err != nil {
 		return nil, fmt.Errorf("read accesses: %w", err)
 	}
 	var ids []int64
+	var names []string
 	for _, row := range rows {
 		if row.RoleID != nil {
 			ids = append(ids, *row.RoleID)
+		}
+		for _, name := range []*string{row.UserID, row.CreatedBy, row.UpdatedBy} {
+			if name != nil {
+				names = append(names, *name)
+			}
 		}
 	}
 	roles, err := rolesByID(g, ids)
 	if err != nil {
 		return nil, err
 	}
+	people, err := peopleByName(g, names)
+	if err != nil {
+		return nil, err
+	}
 	list := make([]Detail, len(rows))
 	for i, row := range rows {
+		row.Holder, row.Creator, row.Updater = people[deref(row.UserID)], people[deref(row.CreatedBy)], people[deref(row.UpdatedBy)]
 		list[i] = Detail{accessRow: row, Valid: row.ValidAt(now)}
 		if row.RoleID != nil {
 			if role, found := roles[*row.RoleID]; found {
@@ -182,21 +189,11 @@ var orderable = map[string]string{
 // validRank is a column by which valid accesses come after the others.
 const validRank = "CASE WHEN a.start_datetime <= ? AND a.end_datetime > ? THEN 1 ELSE 0 END AS valid_rank"
 
-// page is which accesses a query of them finds, in the order asked for; its end is the id, so that pages neither repeat nor miss
-// one.
-func (f AccessFilter) page(q *gorm.DB, page web.Page, now time.Time) (ids []int64, err error) {
+func (f AccessFilter) order(q *gorm.DB) *gorm.DB {
 	for _, o := range f.Order {
 		q = q.Order(database.OrderBy(orderable[o.Name], o.Desc))
 	}
-	var rows []struct{ ID int64 }
-	err = q.Select("a.id, "+validRank, now, now).Order("a.id").Limit(page.Limit).Offset(page.Offset).Scan(&rows).Error
-	if err != nil {
-		return nil, fmt.Errorf("find a page of accesses: %w", err)
-	}
-	for _, row := range rows {
-		ids = append(ids, row.ID)
-	}
-	return ids, nil
+	return q.Order("a.id")
 }
 
 // perimetersOfCohorts are the cohort ids of the perimeters of users' cohorts, which are given by their groups (accesses.md

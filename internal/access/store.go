@@ -1,10 +1,12 @@
 package access
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -120,13 +122,38 @@ func rolesByID(g *gorm.DB, ids []int64) (map[int64]Role, error) {
 		return found, nil
 	}
 	var roles []Role
-	if err := g.Where("id IN ?", ids).Find(&roles).Error; err != nil {
+	if err := g.Where(database.OneOf("id", distinct(ids))).Find(&roles).Error; err != nil {
 		return nil, fmt.Errorf("read roles: %w", err)
 	}
 	for _, role := range roles {
 		found[role.ID] = role
 	}
 	return found, nil
+}
+
+// peopleByName are the users of the names, deleted ones included.
+func peopleByName(g *gorm.DB, names []string) (map[string]person, error) {
+	found := make(map[string]person, len(names))
+	if len(names) == 0 {
+		return found, nil
+	}
+	var people []person
+	err := g.Table(`"user" u`).Where(database.OneOf("u.username", distinct(names))).
+		Select("u.username, u.email, u.firstname, u.lastname, u.delete_datetime AS deleted").Scan(&people).Error
+	if err != nil {
+		return nil, fmt.Errorf("read people: %w", err)
+	}
+	for _, p := range people {
+		found[*p.Username] = p
+	}
+	return found, nil
+}
+
+// distinct is a list without what it repeats.
+func distinct[T cmp.Ordered](list []T) []T {
+	list = slices.Clone(list)
+	slices.Sort(list)
+	return slices.Compact(list)
 }
 
 // live reads one row that is not soft-deleted; found is false when there is none.

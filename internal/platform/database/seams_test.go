@@ -430,3 +430,23 @@ func TestOneOf(t *testing.T) {
 		}
 	})
 }
+
+func TestOneOfTexts(t *testing.T) {
+	t.Parallel()
+	things(t, func(t *testing.T, db *database.DB) {
+		for _, name := range named("a", `b"\{}`, "12", "é") {
+			create(t, db, &thing{Name: name})
+		}
+		create(t, db, &thing{})
+		for _, tt := range []struct {
+			values []string
+			want   int64
+		}{
+			{nil, 0}, {[]string{"a", "a", "é", "no"}, 2}, {[]string{`b"\{}`, "x\x00"}, 1}, {[]string{"12"}, 1}, {[]string{"a,12"}, 0},
+		} {
+			var n int64
+			require.NoError(t, db.Read(t.Context()).Table("thing").Where(database.OneOf("name", tt.values)).Count(&n).Error)
+			require.Equal(t, tt.want, n, "%q", tt.values)
+		}
+	})
+}

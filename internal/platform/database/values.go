@@ -67,13 +67,14 @@ func jsonArray(items []string) string {
 // arrayLiteral is PostgreSQL's text form of an array, every element quoted.
 func arrayLiteral(items []string) string {
 	var b strings.Builder
+	escaped := strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 	b.WriteByte('{')
 	for i, item := range items {
 		if i > 0 {
 			b.WriteByte(',')
 		}
 		b.WriteByte('"')
-		b.WriteString(strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(item))
+		b.WriteString(escaped.Replace(item))
 		b.WriteByte('"')
 	}
 	b.WriteByte('}')
