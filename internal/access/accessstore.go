@@ -11,6 +11,7 @@ import (
 
 	"cohortflow/internal/platform/database"
 	"cohortflow/internal/platform/web"
+	"cohortflow/internal/queryexec"
 )
 
 // Detail is an access with all that is shown of it.
@@ -217,7 +218,7 @@ func (s *store) perimetersOfCohorts(ctx context.Context, groupIDs []string) (ids
 		if len(row.PerimetersIDs) > 0 {
 			ids = append(ids, row.PerimetersIDs...)
 		} else {
-			ids = append(ids, populationOf(row.SerializedQuery)...)
+			ids = append(ids, queryexec.Population(row.SerializedQuery)...)
 		}
 	}
 	return ids, nil

@@ -2,7 +2,6 @@ package access
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -232,25 +231,4 @@ func notFoundError(text string) error {
 
 func badRequest(text string) error {
 	return fault.Refused{Status: 400, Body: map[string]string{"error": text}}
-}
-
-// populationOf are the perimeters' cohort ids that a stored query names (decision 7); none if it cannot be read.
-func populationOf(serializedQuery string) (ids []string) {
-	var query struct {
-		SourcePopulation struct {
-			CaresiteCohortList []any `json:"caresiteCohortList"`
-		} `json:"sourcePopulation"`
-	}
-	if json.Unmarshal([]byte(serializedQuery), &query) != nil {
-		return nil
-	}
-	for _, id := range query.SourcePopulation.CaresiteCohortList {
-		switch id := id.(type) {
-		case string:
-			ids = append(ids, id)
-		case float64:
-			ids = append(ids, strconv.FormatFloat(id, 'f', -1, 64))
-		}
-	}
-	return ids
 }

@@ -2,13 +2,11 @@ package export
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"regexp"
-	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -21,6 +19,7 @@ import (
 	"cohortflow/internal/platform/mail"
 	"cohortflow/internal/platform/storage"
 	"cohortflow/internal/platform/web"
+	"cohortflow/internal/queryexec"
 	"cohortflow/tasks"
 )
 
@@ -149,25 +148,7 @@ func perimetersOf(c cohort) []string {
 	if len(c.PerimetersIDs) > 0 || c.SerializedQuery == nil {
 		return c.PerimetersIDs
 	}
-	var query struct {
-		SourcePopulation struct {
-			CaresiteCohortList []json.RawMessage `json:"caresiteCohortList"`
-		} `json:"sourcePopulation"`
-	}
-	if json.Unmarshal([]byte(*c.SerializedQuery), &query) != nil {
-		return nil
-	}
-	var ids []string
-	for _, raw := range query.SourcePopulation.CaresiteCohortList {
-		text := string(raw)
-		if unquoted, err := strconv.Unquote(text); err == nil {
-			text = unquoted
-		}
-		if text != "" && text != "null" {
-			ids = append(ids, text)
-		}
-	}
-	return ids
+	return queryexec.Population(*c.SerializedQuery)
 }
 
 // Create checks a new export, writes it with its tables and whatever these need, and lets it begin. Refusals are
