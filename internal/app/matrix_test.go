@@ -317,33 +317,28 @@ func (r rule) expect(c caller) class {
 // TestMatrix asks every route as everybody, about the rows of one owner.
 func TestMatrix(t *testing.T) {
 	t.Parallel()
-	for dialect, fresh := range bothDialects {
-		t.Run(dialect, func(t *testing.T) {
-			t.Parallel()
-			w := newWorld(t, fresh(t))
-			w.reset()
-			known := map[string]bool{}
-			for _, r := range w.app.Routes() {
-				route := r.Method + " " + r.Path
-				known[route] = true
-				rule, found := matrix[route]
-				if !assert.True(t, found, "%s has no row in the authorisation matrix", route) {
-					continue
-				}
-				path := w.fill(route, "owner")
-				for _, c := range callers {
-					a := w.send(c, r.Method, path, bodyOf(r.Method))
-					assert.Equal(t, rule.expect(c), classOf(a.status), "%s as %s: %s", route, c.name, a)
-					if r.Method != http.MethodGet && a.status < 300 {
-						w.reset()
-					}
+	eachWorld(t, func(t *testing.T, w *world) {
+		known := map[string]bool{}
+		for _, r := range w.app.Routes() {
+			route := r.Method + " " + r.Path
+			known[route] = true
+			rule, found := matrix[route]
+			if !assert.True(t, found, "%s has no row in the authorisation matrix", route) {
+				continue
+			}
+			path := w.fill(route, "owner")
+			for _, c := range callers {
+				a := w.send(c, r.Method, path, bodyOf(r.Method))
+				assert.Equal(t, rule.expect(c), classOf(a.status), "%s as %s: %s", route, c.name, a)
+				if r.Method != http.MethodGet && a.status < 300 {
+					w.reset()
 				}
 			}
-			for route := range matrix {
-				assert.True(t, known[route], "the authorisation matrix has a row for %s, which is no route", route)
-			}
-		})
-	}
+		}
+		for route := range matrix {
+			assert.True(t, known[route], "the authorisation matrix has a row for %s, which is no route", route)
+		}
+	})
 }
 
 // TestMethodsThatDoNotExist asks every path for every method that no route has: nobody is served.

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"cohortflow/internal/platform/database"
 	"cohortflow/internal/platform/web"
 )
 
@@ -71,45 +72,40 @@ func (w *world) probes(param web.Param) []string {
 // TestListsOfOthers tries each filter of each list with what finds the owner's rows.
 func TestListsOfOthers(t *testing.T) {
 	t.Parallel()
-	for dialect, fresh := range bothDialects {
-		t.Run(dialect, func(t *testing.T) {
-			t.Parallel()
-			w := newWorld(t, fresh(t))
-			w.reset()
-			tried := 0
-			for _, r := range w.app.Routes() {
-				if r.Method != http.MethodGet {
+	eachWorld(t, func(t *testing.T, w *world) {
+		tried := 0
+		for _, r := range w.app.Routes() {
+			if r.Method != http.MethodGet {
+				continue
+			}
+			who := strangers
+			if w.app.db.Dialect() == database.Postgres {
+				who = strangers[:1] // who is who does not depend on the database, what a filter finds does
+			}
+			for _, stranger := range who {
+				if seesAll(stranger, r.Path) || r.For == web.FullAdmin {
 					continue
 				}
-				who := strangers
-				if dialect == "Postgres" {
-					who = strangers[:1] // who is who does not depend on the database, what a filter finds does
-				}
-				for _, stranger := range who {
-					if seesAll(stranger, r.Path) || r.For == web.FullAdmin {
-						continue
-					}
-					paths := []string{w.fill("GET "+r.Path, "owner"), w.fill("GET "+r.Path, "otherOwner")}
-					for _, path := range slices.Compact(paths) {
-						for _, query := range w.queries(r) {
-							full := path + query
-							if strings.Contains(path, "?") {
-								full = path + strings.Replace(query, "?", "&", 1)
-							}
-							a := w.send(as(stranger), "GET", full, "")
-							w.leak(t, "GET "+full+" as "+stranger, a)
-							assert.Less(t, a.status, 500, "GET %s as %s: %s", full, stranger, a)
-							tried++
+				paths := []string{w.fill("GET "+r.Path, "owner"), w.fill("GET "+r.Path, "otherOwner")}
+				for _, path := range slices.Compact(paths) {
+					for _, query := range w.queries(r) {
+						full := path + query
+						if strings.Contains(path, "?") {
+							full = path + strings.Replace(query, "?", "&", 1)
 						}
+						a := w.send(as(stranger), "GET", full, "")
+						w.leak(t, "GET "+full+" as "+stranger, a)
+						assert.Less(t, a.status, 500, "GET %s as %s: %s", full, stranger, a)
+						tried++
 					}
 				}
 			}
-			require.Greater(t, tried, 1000)
-			for _, list := range []string{"/cohort/folders/?search=SECRET", "/exports/?owner=owner", "/exports/cohorts/?owner=owner", "/jobs/?owner=owner"} { // the owner does find them
-				assert.Contains(t, w.send(as("owner"), "GET", list, "").body, mark("owner"), list)
-			}
-		})
-	}
+		}
+		require.Greater(t, tried, 1000)
+		for _, list := range []string{"/cohort/folders/?search=SECRET", "/exports/?owner=owner", "/exports/cohorts/?owner=owner", "/jobs/?owner=owner"} { // the owner does find them
+			assert.Contains(t, w.send(as("owner"), "GET", list, "").body, mark("owner"), list)
+		}
+	})
 }
 
 // queries are one for each parameter that the route documents and each value, the parameters that lists of Django know
@@ -196,29 +192,24 @@ func (w *world) replaced(text string, none bool) string {
 // not exist, so that not even their existence can be found out.
 func TestRowsOfOthers(t *testing.T) {
 	t.Parallel()
-	for dialect, fresh := range bothDialects {
-		t.Run(dialect, func(t *testing.T) {
-			t.Parallel()
-			w := newWorld(t, fresh(t))
-			w.reset()
-			for _, try := range attempts {
-				path, body := w.replaced(try.path, false), w.replaced(try.body, false)
-				require.NotContains(t, path+body, "{o.")
-				require.NotContains(t, path+body, "{m.")
-				name := fmt.Sprintf("%s %s %s", try.method, try.path, try.body)
-				a := w.send(as("otherOwner"), try.method, path, body)
-				assert.GreaterOrEqual(t, a.status, 400, "%s: %s", name, a)
-				assert.Less(t, a.status, 500, "%s: %s", name, a)
-				w.leak(t, try.method+" "+path+" "+body, a)
-				other := w.send(as("otherOwner"), try.method, w.replaced(try.path, true), w.replaced(try.body, true))
-				assert.Equal(t, other.status, a.status, "%s tells that the row exists: %s, for one that does not: %s", name, a, other)
-				if a.status < 300 {
-					w.reset()
-				}
+	eachWorld(t, func(t *testing.T, w *world) {
+		for _, try := range attempts {
+			path, body := w.replaced(try.path, false), w.replaced(try.body, false)
+			require.NotContains(t, path+body, "{o.")
+			require.NotContains(t, path+body, "{m.")
+			name := fmt.Sprintf("%s %s %s", try.method, try.path, try.body)
+			a := w.send(as("otherOwner"), try.method, path, body)
+			assert.GreaterOrEqual(t, a.status, 400, "%s: %s", name, a)
+			assert.Less(t, a.status, 500, "%s: %s", name, a)
+			w.leak(t, try.method+" "+path+" "+body, a)
+			other := w.send(as("otherOwner"), try.method, w.replaced(try.path, true), w.replaced(try.body, true))
+			assert.Equal(t, other.status, a.status, "%s tells that the row exists: %s, for one that does not: %s", name, a, other)
+			if a.status < 300 {
+				w.reset()
 			}
-			w.unharmed(t)
-		})
-	}
+		}
+		w.unharmed(t)
+	})
 }
 
 // unharmed checks that the owner still has all rows, as they were.

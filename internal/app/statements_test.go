@@ -37,27 +37,22 @@ type asked struct {
 // many statements.
 func TestListsAskAConstantNumberOfTimes(t *testing.T) {
 	t.Parallel()
-	for dialect, fresh := range bothDialects {
-		t.Run(dialect, func(t *testing.T) {
-			t.Parallel()
-			w := newWorld(t, fresh(t))
-			w.reset()
-			w.grow(3, fewRows)
-			few := w.askLists()
-			w.grow(fewRows+1, manyRows)
-			many := w.askLists()
-			require.Greater(t, len(few), 30)
-			grown := 0
-			for list, before := range few {
-				after := many[list]
-				assert.Equal(t, before.statements, after.statements, list)
-				if before.rows > 0 && after.rows >= manyRows-fewRows {
-					grown++
-				}
+	eachWorld(t, func(t *testing.T, w *world) {
+		w.grow(3, fewRows)
+		few := w.askLists()
+		w.grow(fewRows+1, manyRows)
+		many := w.askLists()
+		require.Greater(t, len(few), 30)
+		grown := 0
+		for list, before := range few {
+			after := many[list]
+			assert.Equal(t, before.statements, after.statements, list)
+			if before.rows > 0 && after.rows >= manyRows-fewRows {
+				grown++
 			}
-			require.Greater(t, grown, 20, "lists that have grown")
-		})
-	}
+		}
+		require.Greater(t, grown, 20, "lists that have grown")
+	})
 }
 
 // askLists asks every paged list, as the owner of rows and as an administrator.

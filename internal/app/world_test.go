@@ -173,6 +173,19 @@ func onSQLite(t testing.TB) string {
 // bothDialects are fresh databases, by name.
 var bothDialects = map[string]func(testing.TB) string{"SQLite": onSQLite, "Postgres": databasetest.PostgresURL}
 
+// eachWorld runs a test on a world of its own, filled, of each dialect.
+func eachWorld(t *testing.T, test func(t *testing.T, w *world)) {
+	t.Helper()
+	for dialect, fresh := range bothDialects {
+		t.Run(dialect, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, fresh(t))
+			w.reset()
+			test(t, w)
+		})
+	}
+}
+
 // emptied are the tables that reset fills, in an order in which rows may be deleted.
 var emptied = []string{
 	"export_result_stat", "export_table", "export", "datalab", "infrastructure_provider", "cohort_requestrefreshschedule", "cohort_feasibilitystudy",
