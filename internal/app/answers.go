@@ -10,11 +10,8 @@ import (
 	"cohortflow/internal/platform/web"
 )
 
-// buildAnswers makes the cache of answers, where it is switched on (system.md 9), and the limits of alarms.
+// buildAnswers makes the cache of answers, where it is switched on (system.md 9).
 func (a *App) buildAnswers(*parts) (err error) {
-	if a.cfg.System.NotifyAdmins && len(a.admins()) > 0 {
-		a.alarms = newAlarms()
-	}
 	if !a.cfg.System.EnableCache || a.cfg.System.SecretKey == "" { // without a secret nothing is served
 		return nil
 	}

@@ -25,6 +25,9 @@ func (a *App) tables() web.Table {
 // buildAPI makes the HTTP server, with everything that is not in the route table: health, documentation, websocket.
 func (a *App) buildAPI() error {
 	p := a.parts
+	if a.cfg.System.NotifyAdmins && len(a.admins()) > 0 {
+		a.alarms = newAlarms()
+	}
 	server := web.New(web.Config{
 		Log: a.log, Origins: append([]string{"https://" + a.cfg.System.BackendHost}, a.cfg.System.FrontendURLs...),
 		Gate: p.maintenance.Gate, Authenticate: a.authenticate, Authorize: a.authorize,
